@@ -1,0 +1,1 @@
+//! Demand laws: how many pieces of a part a depot will need in a window.

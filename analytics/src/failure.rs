@@ -1,0 +1,1 @@
+//! Failure models: fit, calibrate, predict, explain.

@@ -1,0 +1,1 @@
+//! Features of a device at a time, from what was known at that time.

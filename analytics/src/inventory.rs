@@ -1,0 +1,1 @@
+//! Stock mathematics of one stock point: fill rate, expected backorders, cost of a position.

@@ -1,0 +1,14 @@
+//! Analytics: from readings to failure probabilities, from probabilities to parts.
+//!
+//! Every module but `worker` is pure: slices in, values out, no clock, no store, no log.
+
+pub mod demand;
+pub mod evaluate;
+pub mod failure;
+pub mod features;
+pub mod inventory;
+pub mod lifetime;
+pub mod placement;
+pub mod plan;
+pub mod survival;
+pub mod worker;

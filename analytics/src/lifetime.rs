@@ -1,0 +1,1 @@
+//! Lifetime models: Weibull with right censoring and left truncation, Kaplan-Meier.

@@ -1,0 +1,1 @@
+//! Which piece goes where: gain per piece, allocation of hub stock, purchases.

@@ -1,0 +1,184 @@
+//! What is known of one device: its readings as columns, their buckets of summaries, events, maintenance, failures.
+//!
+//! The same types come out of a fleet bundle and out of the telemetry store, so features cannot tell which it was.
+
+use crate::{
+    fleet::{Failure, Maintenance},
+    ids::SignalId,
+    sample::DeviceEvent,
+    summary::Summary,
+    time::{Duration, TimeRange, Timestamp},
+};
+
+/// Readings of one device in order of event time: one shared time column, one column of values a signal.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Readings {
+    /// Event times, strictly rising.
+    pub times: Vec<Timestamp>,
+    /// A column per signal, sorted by signal, each as long as `times`; NaN where the reading had no such value.
+    pub columns: Vec<(SignalId, Vec<f64>)>,
+}
+
+impl Readings {
+    /// Number of readings.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.times.len()
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.times.is_empty()
+    }
+
+    /// Adds a reading that is later than all so far.
+    ///
+    /// # Panics
+    /// In debug builds, where `ts` does not rise: the caller sorts.
+    pub fn push(&mut self, ts: Timestamp, values: &[(SignalId, f64)]) {
+        debug_assert!(self.times.last().is_none_or(|&last| last < ts), "readings must rise in time");
+        let before = self.times.len();
+        self.times.push(ts);
+        for (_, column) in &mut self.columns {
+            column.push(f64::NAN);
+        }
+        for (signal, value) in values {
+            let place = match self.columns.binary_search_by(|(known, _)| known.cmp(signal)) {
+                Ok(place) => place,
+                Err(place) => {
+                    self.columns.insert(place, (signal.clone(), vec![f64::NAN; before + 1]));
+                    place
+                }
+            };
+            if let Some(cell) = self.columns.get_mut(place).and_then(|(_, column)| column.last_mut()) {
+                *cell = *value;
+            }
+        }
+    }
+
+    /// The column of a signal.
+    #[must_use]
+    pub fn column(&self, signal: &SignalId) -> Option<&[f64]> {
+        let place = self.columns.binary_search_by(|(known, _)| known.cmp(signal)).ok()?;
+        self.columns.get(place).map(|(_, column)| column.as_slice())
+    }
+
+    /// Positions of the readings inside `range`.
+    #[must_use]
+    pub fn positions(&self, range: TimeRange) -> std::ops::Range<usize> {
+        let start = self.times.partition_point(|&ts| ts < range.from);
+        let end = self.times.partition_point(|&ts| ts < range.to);
+        start..end.max(start)
+    }
+}
+
+/// Summaries of one device's signals in buckets of one step. Buckets hold their end and not their start, so that the
+/// bucket that ends at *t* knows everything up to and at *t*, and nothing later.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Timeline {
+    /// Length of a bucket; bucket ends are multiples of it since 1970.
+    pub step: Duration,
+    /// Per signal (sorted by signal): bucket end and summary, rising in time, empty buckets left out.
+    pub signals: Vec<(SignalId, Vec<(Timestamp, Summary)>)>,
+}
+
+impl Timeline {
+    /// Buckets readings. The order of merging is the order of time, so equal readings give equal bits.
+    #[must_use]
+    pub fn of(readings: &Readings, step: Duration) -> Self {
+        let signals = readings
+            .columns
+            .iter()
+            .map(|(signal, column)| {
+                let mut buckets: Vec<(Timestamp, Summary)> = Vec::new();
+                for (&ts, &value) in readings.times.iter().zip(column) {
+                    if value.is_nan() {
+                        continue;
+                    }
+                    let end = ts.ceil_to(step);
+                    let sample = Summary::of(ts, value);
+                    match buckets.last_mut() {
+                        Some((last, summary)) if *last == end => *summary = summary.merge(&sample),
+                        _ => buckets.push((end, sample)),
+                    }
+                }
+                (signal.clone(), buckets)
+            })
+            .collect();
+        Self { step, signals }
+    }
+
+    /// The buckets of a signal.
+    #[must_use]
+    pub fn signal(&self, signal: &SignalId) -> &[(Timestamp, Summary)] {
+        self.signals
+            .binary_search_by(|(known, _)| known.cmp(signal))
+            .ok()
+            .and_then(|place| self.signals.get(place))
+            .map_or(&[], |(_, buckets)| buckets.as_slice())
+    }
+}
+
+/// Merges the buckets that end in `(from, to]`.
+#[must_use]
+pub fn window(buckets: &[(Timestamp, Summary)], from: Timestamp, to: Timestamp) -> Summary {
+    let start = buckets.partition_point(|(end, _)| *end <= from);
+    buckets
+        .iter()
+        .skip(start)
+        .take_while(|(end, _)| *end <= to)
+        .fold(Summary::EMPTY, |all, (_, bucket)| all.merge(bucket))
+}
+
+/// What is known of one device.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct DeviceHistory {
+    /// Its readings.
+    pub readings: Readings,
+    /// Its events in order of time.
+    pub events: Vec<DeviceEvent>,
+    /// What was done to it, in order of time.
+    pub maintenance: Vec<Maintenance>,
+    /// Which of its components failed when, in order of time.
+    pub failures: Vec<Failure>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn signal(name: &str) -> SignalId {
+        SignalId::parse(name).unwrap()
+    }
+
+    fn at(minute: i64) -> Timestamp {
+        Timestamp::from_millis(minute * 60_000)
+    }
+
+    #[test]
+    fn a_signal_that_comes_late_or_pauses_leaves_gaps() {
+        let mut readings = Readings::default();
+        readings.push(at(0), &[(signal("b"), 1.0)]);
+        readings.push(at(1), &[(signal("a"), 2.0)]);
+        readings.push(at(2), &[(signal("b"), 3.0), (signal("a"), 4.0)]);
+        let a = readings.column(&signal("a")).unwrap();
+        let b = readings.column(&signal("b")).unwrap();
+        assert!(a[0].is_nan() && a[1..] == [2.0, 4.0]);
+        assert!(b[1].is_nan() && b[0] == 1.0 && b[2] == 3.0);
+    }
+
+    #[test]
+    fn a_bucket_holds_its_end_and_not_its_start() {
+        let mut readings = Readings::default();
+        for minute in [0, 1, 60, 61, 120] {
+            readings.push(at(minute), &[(signal("a"), minute as f64)]);
+        }
+        let timeline = Timeline::of(&readings, Duration::from_hours(1));
+        let counts: Vec<(i64, u64)> =
+            timeline.signal(&signal("a")).iter().map(|(end, s)| (end.millis() / 60_000, s.count)).collect();
+        assert_eq!(counts, [(0, 1), (60, 2), (120, 2)]);
+        let last_hour = window(timeline.signal(&signal("a")), at(60), at(120));
+        assert_eq!((last_hour.count, last_hour.first), (2, 61.0));
+    }
+}

@@ -1,0 +1,1 @@
+//! The feed of everything that happened, in order; the live stream reads it.

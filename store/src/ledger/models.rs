@@ -1,0 +1,1 @@
+//! Statistical models by version: which is champion, what it was trained on.

@@ -1,0 +1,1 @@
+//! Transfer and purchase orders and their life: proposed, approved, shipped, received, consumed, cancelled.

@@ -1,0 +1,1 @@
+//! Plans as they were made, with what they saw.

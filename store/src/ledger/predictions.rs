@@ -1,0 +1,1 @@
+//! Predictions and the decisions made from them.

@@ -1,0 +1,1 @@
+//! How far each piece of background work has come.

@@ -1,0 +1,1 @@
+//! The registry: models, signals, components, parts, depots, lanes, contracts, devices, maintenance, consumption.

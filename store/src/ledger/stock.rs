@@ -1,0 +1,1 @@
+//! Stock on hand and the movements that explain it.
