@@ -1,0 +1,96 @@
+//! Result files of the command line: what `score` writes, other tools read.
+
+use std::{io::Write, path::Path};
+
+use harbinger_core::{ComponentId, DeviceId, Duration, Timestamp};
+
+use crate::read::Error;
+
+/// A row of `predictions.csv`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PredictionRow<'a> {
+    /// What was known then.
+    pub ts: Timestamp,
+    /// Of which device.
+    pub device: &'a DeviceId,
+    /// Of which component.
+    pub component: &'a ComponentId,
+    /// P(failure in `(ts, ts + horizon]`), one a horizon.
+    pub probabilities: &'a [f64],
+    /// Uncalibrated rank behind the main horizon.
+    pub score: f64,
+    /// Whether the main probability is over the model's threshold.
+    pub alarm: bool,
+    /// Mean, 5 %, 50 % and 95 % quantile of remaining useful life in hours.
+    pub rul_hours: [f64; 4],
+    /// Which model.
+    pub model_version: &'a str,
+}
+
+/// The header of `predictions.csv` for horizons.
+#[must_use]
+pub fn predictions_header(horizons: &[Duration]) -> Vec<String> {
+    let mut header: Vec<String> = ["ts", "device", "component"].map(str::to_owned).to_vec();
+    header.extend(horizons.iter().map(|h| format!("p_{}h", h.millis() / 3_600_000)));
+    header.extend(["score", "alarm", "rul_mean", "rul_p05", "rul_p50", "rul_p95", "model_version"].map(str::to_owned));
+    header
+}
+
+/// Writes `predictions.csv` into a file that appears whole or not at all.
+///
+/// # Errors
+/// [`Error::Io`] with the path.
+pub fn write_predictions<'a>(
+    path: &Path,
+    horizons: &[Duration],
+    rows: impl Iterator<Item = PredictionRow<'a>>,
+) -> Result<usize, Error> {
+    let part = path.with_extension("part");
+    let mut out = csv::Writer::from_writer(std::io::BufWriter::new(fs_err::File::create(&part).map_err(Error::Io)?));
+    out.write_record(predictions_header(horizons)).map_err(io)?;
+    let mut written = 0;
+    for row in rows {
+        out.write_field(row.ts.to_string()).map_err(io)?;
+        out.write_field(row.device.as_str()).map_err(io)?;
+        out.write_field(row.component.as_str()).map_err(io)?;
+        for p in row.probabilities {
+            out.write_field(p.to_string()).map_err(io)?;
+        }
+        out.write_field(row.score.to_string()).map_err(io)?;
+        out.write_field(if row.alarm { "1" } else { "0" }).map_err(io)?;
+        for hours in row.rul_hours {
+            out.write_field(hours.to_string()).map_err(io)?;
+        }
+        out.write_field(row.model_version).map_err(io)?;
+        out.write_record(None::<&[u8]>).map_err(io)?;
+        written += 1;
+    }
+    let mut inner = out.into_inner().map_err(|error| Error::Io(error.into_error()))?;
+    inner.flush().map_err(Error::Io)?;
+    inner.get_ref().sync_all().map_err(Error::Io)?;
+    fs_err::rename(&part, path).map_err(Error::Io)?;
+    Ok(written)
+}
+
+/// The device ids of a `--devices` file: one a line, empty lines skipped.
+///
+/// # Errors
+/// [`Error`] with the place of a line that is no id.
+pub fn read_device_list(path: &Path) -> Result<Vec<DeviceId>, Error> {
+    let text = fs_err::read_to_string(path).map_err(Error::Io)?;
+    let mut devices = Vec::new();
+    for (number, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
+        let device = line.trim().parse().map_err(|error| crate::Problem {
+            file: path.display().to_string(),
+            line: number as u64 + 1,
+            column: None,
+            reason: format!("{error}"),
+        })?;
+        devices.push(device);
+    }
+    Ok(devices)
+}
+
+fn io(error: csv::Error) -> Error {
+    Error::Io(std::io::Error::other(error))
+}
