@@ -180,6 +180,13 @@ impl fmt::Display for DeviceKey {
     }
 }
 
+/// A new id for a row that we make: `prefix` and a UUID of version 7, such as `alr_0197...`. Ids made later in one process
+/// sort later, so they serve as keyset cursors. Source: RFC 9562, section 5.7.
+#[must_use]
+pub fn new_id(prefix: &str) -> String {
+    format!("{prefix}_{}", uuid::Uuid::now_v7().simple())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -15,7 +15,9 @@ use sqlx::{
 
 pub mod alerts;
 pub mod audit;
+mod bulk;
 pub mod changes;
+mod column;
 pub mod idempotency;
 pub mod keys;
 pub mod models;
@@ -26,6 +28,7 @@ pub mod progress;
 pub mod registry;
 pub mod stock;
 pub mod webhooks;
+mod words;
 
 /// A connection that queries run on: of a transaction or of the reading pool.
 pub type Connection = AnyConnection;

@@ -97,7 +97,7 @@ CREATE TABLE transfers (
     quantity BIGINT NOT NULL CHECK (quantity > 0), state TEXT NOT NULL,
     worth DOUBLE PRECISION NOT NULL, cost DOUBLE PRECISION NOT NULL, reasons TEXT NOT NULL,
     proposed_at BIGINT NOT NULL, approved_at BIGINT, approved_by TEXT, shipped_at BIGINT, due_at BIGINT,
-    received_at BIGINT, cancelled_at BIGINT, consumed BIGINT NOT NULL DEFAULT 0
+    received_at BIGINT, received_quantity BIGINT, cancelled_at BIGINT, consumed BIGINT NOT NULL DEFAULT 0
 );
 CREATE INDEX transfers_by_state ON transfers (tenant, state, transfer_id);
 CREATE TABLE purchases (
@@ -106,7 +106,7 @@ CREATE TABLE purchases (
     quantity BIGINT NOT NULL CHECK (quantity > 0), state TEXT NOT NULL,
     worth DOUBLE PRECISION NOT NULL, cost DOUBLE PRECISION NOT NULL, reasons TEXT NOT NULL,
     proposed_at BIGINT NOT NULL, approved_at BIGINT, approved_by TEXT, shipped_at BIGINT, due_at BIGINT,
-    received_at BIGINT, cancelled_at BIGINT
+    received_at BIGINT, received_quantity BIGINT, cancelled_at BIGINT
 );
 CREATE INDEX purchases_by_state ON purchases (tenant, state, purchase_id);
 -- What met a replacement: from local stock or not, and which transfer had brought the piece.
@@ -189,6 +189,8 @@ CREATE TABLE deliveries (
     delivered_wall BIGINT, last_status BIGINT, last_error TEXT
 );
 CREATE INDEX deliveries_due ON deliveries (state, next_attempt_wall);
+-- What an endpoint still has to be sent, found without reading what it was sent before.
+CREATE INDEX deliveries_pending ON deliveries (webhook_id, delivery_id) WHERE state = 'pending';
 CREATE INDEX deliveries_by_webhook ON deliveries (webhook_id, delivery_id);
 
 -- Everything that happened, in order: what the live stream sends and Last-Event-ID resumes from.

@@ -1,1 +1,488 @@
 //! Alerts as rows: one open alert per device, component and failure mode, and its history.
+//!
+//! The rules of the life cycle stand in the alerts crate; here rows are kept. The table's partial unique index is the
+//! last guard of "never two open alerts": a second one fails the whole transaction.
+
+use harbinger_core::{ComponentId, DeviceId, Probability, Severity, TenantId, Timestamp};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use sqlx::{AssertSqlSafe, Row, any::AnyRow};
+
+use super::{Connection, Error, column, words::words};
+
+/// Where an alert is in its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AlertState {
+    /// Raised, and nobody has looked yet.
+    Open,
+    /// Somebody has seen it.
+    Acknowledged,
+    /// Somebody works on it.
+    InProgress,
+    /// The cause is gone; what it was has not been said.
+    Resolved,
+    /// Ended with an outcome.
+    Closed,
+}
+
+impl AlertState {
+    /// All states, in the order of a life.
+    pub const ALL: [Self; 5] = [Self::Open, Self::Acknowledged, Self::InProgress, Self::Resolved, Self::Closed];
+
+    /// Whether the alert still stands: the one that its device, component and failure mode may have.
+    #[must_use]
+    pub fn is_standing(self) -> bool {
+        matches!(self, Self::Open | Self::Acknowledged | Self::InProgress)
+    }
+}
+
+/// What was found when an alert was closed: the label that models learn from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// The component failed or was failing.
+    Confirmed,
+    /// Nothing was wrong.
+    NoFaultFound,
+    /// Another component was.
+    OtherComponent,
+}
+
+words!(
+    AlertState,
+    "an alert state",
+    Open = "open",
+    Acknowledged = "acknowledged",
+    InProgress = "in_progress",
+    Resolved = "resolved",
+    Closed = "closed"
+);
+words!(
+    Outcome,
+    "an outcome",
+    Confirmed = "confirmed",
+    NoFaultFound = "no_fault_found",
+    OtherComponent = "other_component"
+);
+
+/// An alert: what stands, or stood, against one component of one device.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Alert {
+    /// `alr_...`; later alerts sort later.
+    pub alert_id: String,
+    /// The device.
+    pub device: DeviceId,
+    /// The component that is about to fail.
+    pub component: ComponentId,
+    /// `predicted`, or the id of the rule that raised it.
+    pub failure_mode: String,
+    /// Where it is in its life.
+    pub state: AlertState,
+    /// How much it matters: never falls while the alert stands.
+    pub severity: Severity,
+    /// One line for a person.
+    pub summary: String,
+    /// Why: one JSON object a contribution, strongest first.
+    pub reasons: Vec<Value>,
+    /// Probability of failure at `updated_at`.
+    pub probability: Probability,
+    /// Greatest probability since it was raised.
+    pub peak_probability: Probability,
+    /// The prediction that raised it, whose decision record explains it.
+    pub prediction_id: Option<String>,
+    /// When it was raised.
+    pub raised_at: Timestamp,
+    /// The last observation that it took in.
+    pub updated_at: Timestamp,
+    /// Since when every observation has been below the clearing level.
+    pub below_since: Option<Timestamp>,
+    /// When somebody first acknowledged it.
+    pub acknowledged_at: Option<Timestamp>,
+    /// Who did.
+    pub acknowledged_by: Option<String>,
+    /// When its cause went away.
+    pub resolved_at: Option<Timestamp>,
+    /// When it was closed.
+    pub closed_at: Option<Timestamp>,
+    /// By whom.
+    pub closed_by: Option<String>,
+    /// Once closed, what was found. While only resolved, what the maintenance record suggests.
+    pub outcome: Option<Outcome>,
+    /// The component that it was, where the outcome is another component.
+    pub outcome_component: Option<ComponentId>,
+    /// What the person who closed it wrote.
+    pub comment: Option<String>,
+}
+
+impl Alert {
+    /// When the alert ceased to stand; `None` while it stands.
+    #[must_use]
+    pub fn ended_at(&self) -> Option<Timestamp> {
+        if self.state.is_standing() { None } else { self.resolved_at.or(self.closed_at) }
+    }
+}
+
+/// A step in the life of an alert.
+#[derive(Debug, Clone, PartialEq)]
+pub struct HistoryStep {
+    /// 1 for the raise, then counted up.
+    pub step: u32,
+    /// Event time.
+    pub at: Timestamp,
+    /// Wall-clock time.
+    pub at_wall: Timestamp,
+    /// The state from then on.
+    pub state: AlertState,
+    /// Who did it: a person or key, or `harbinger`.
+    pub actor: String,
+    /// What they wrote.
+    pub comment: Option<String>,
+}
+
+/// Which alerts a list holds.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct AlertFilter {
+    /// Only these states; all where empty.
+    pub states: Vec<AlertState>,
+    /// Only this device.
+    pub device: Option<DeviceId>,
+    /// Only this component.
+    pub component: Option<ComponentId>,
+}
+
+/// Order of a list by id, which is order of raising.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Order {
+    /// Newest first.
+    #[default]
+    NewestFirst,
+    /// Oldest first.
+    OldestFirst,
+}
+
+const COLUMNS: &str = "alert_id, device, component, failure_mode, state, severity, summary, reasons, probability, \
+    peak_probability, prediction_id, raised_at, updated_at, below_since, acknowledged_at, acknowledged_by, resolved_at, \
+    closed_at, closed_by, outcome, outcome_component, comment";
+const STANDING: &str = "state IN ('open', 'acknowledged', 'in_progress')";
+
+/// Writes a new alert.
+///
+/// # Errors
+/// [`Error::Database`]: also where an alert for the same device, component and failure mode stands already.
+pub async fn insert(connection: &mut Connection, tenant: &TenantId, alert: &Alert) -> Result<(), Error> {
+    sqlx::query(
+        "INSERT INTO alerts (tenant, alert_id, device, component, failure_mode, state, severity, summary, reasons, \
+         probability, peak_probability, prediction_id, raised_at, updated_at, below_since, acknowledged_at, \
+         acknowledged_by, resolved_at, closed_at, closed_by, outcome, outcome_component, comment) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23)",
+    )
+    .bind(tenant.as_str())
+    .bind(&alert.alert_id)
+    .bind(alert.device.as_str())
+    .bind(alert.component.as_str())
+    .bind(&alert.failure_mode)
+    .bind(alert.state.as_str())
+    .bind(alert.severity.as_str())
+    .bind(&alert.summary)
+    .bind(reasons_text(alert))
+    .bind(alert.probability.get())
+    .bind(alert.peak_probability.get())
+    .bind(alert.prediction_id.as_deref())
+    .bind(alert.raised_at.millis())
+    .bind(alert.updated_at.millis())
+    .bind(alert.below_since.map(Timestamp::millis))
+    .bind(alert.acknowledged_at.map(Timestamp::millis))
+    .bind(alert.acknowledged_by.as_deref())
+    .bind(alert.resolved_at.map(Timestamp::millis))
+    .bind(alert.closed_at.map(Timestamp::millis))
+    .bind(alert.closed_by.as_deref())
+    .bind(alert.outcome.map(Outcome::as_str))
+    .bind(alert.outcome_component.as_ref().map(ComponentId::as_str))
+    .bind(alert.comment.as_deref())
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Writes everything of an alert that may change after it was raised.
+///
+/// # Errors
+/// [`Error::NotFound`], [`Error::Database`].
+pub async fn update(connection: &mut Connection, tenant: &TenantId, alert: &Alert) -> Result<(), Error> {
+    let done = sqlx::query(
+        "UPDATE alerts SET state = $3, severity = $4, summary = $5, reasons = $6, probability = $7, \
+         peak_probability = $8, updated_at = $9, below_since = $10, acknowledged_at = $11, acknowledged_by = $12, \
+         resolved_at = $13, closed_at = $14, closed_by = $15, outcome = $16, outcome_component = $17, comment = $18 \
+         WHERE alert_id = $1 AND tenant = $2",
+    )
+    .bind(&alert.alert_id)
+    .bind(tenant.as_str())
+    .bind(alert.state.as_str())
+    .bind(alert.severity.as_str())
+    .bind(&alert.summary)
+    .bind(reasons_text(alert))
+    .bind(alert.probability.get())
+    .bind(alert.peak_probability.get())
+    .bind(alert.updated_at.millis())
+    .bind(alert.below_since.map(Timestamp::millis))
+    .bind(alert.acknowledged_at.map(Timestamp::millis))
+    .bind(alert.acknowledged_by.as_deref())
+    .bind(alert.resolved_at.map(Timestamp::millis))
+    .bind(alert.closed_at.map(Timestamp::millis))
+    .bind(alert.closed_by.as_deref())
+    .bind(alert.outcome.map(Outcome::as_str))
+    .bind(alert.outcome_component.as_ref().map(ComponentId::as_str))
+    .bind(alert.comment.as_deref())
+    .execute(connection)
+    .await?;
+    if done.rows_affected() == 0 { Err(not_found(&alert.alert_id)) } else { Ok(()) }
+}
+
+/// The alert with this id.
+///
+/// # Errors
+/// [`Error::NotFound`], also where it belongs to another tenant; [`Error::Database`], [`Error::Damaged`].
+pub async fn get(connection: &mut Connection, tenant: &TenantId, alert_id: &str) -> Result<Alert, Error> {
+    let row = sqlx::query(AssertSqlSafe(format!("SELECT {COLUMNS} FROM alerts WHERE alert_id = $1 AND tenant = $2")))
+        .bind(alert_id)
+        .bind(tenant.as_str())
+        .fetch_optional(connection)
+        .await?;
+    row.as_ref().map_or_else(|| Err(not_found(alert_id)), alert)
+}
+
+/// The standing alert of a device, component and failure mode.
+///
+/// # Errors
+/// [`Error::Database`], [`Error::Damaged`].
+pub async fn find_open(
+    connection: &mut Connection,
+    tenant: &TenantId,
+    device: &DeviceId,
+    component: &ComponentId,
+    failure_mode: &str,
+) -> Result<Option<Alert>, Error> {
+    let row = sqlx::query(AssertSqlSafe(format!(
+        "SELECT {COLUMNS} FROM alerts \
+         WHERE tenant = $1 AND device = $2 AND component = $3 AND failure_mode = $4 AND {STANDING}"
+    )))
+    .bind(tenant.as_str())
+    .bind(device.as_str())
+    .bind(component.as_str())
+    .bind(failure_mode)
+    .fetch_optional(connection)
+    .await?;
+    row.as_ref().map(alert).transpose()
+}
+
+/// All standing alerts of a tenant, oldest first.
+///
+/// # Errors
+/// [`Error::Database`], [`Error::Damaged`].
+pub async fn standing(connection: &mut Connection, tenant: &TenantId) -> Result<Vec<Alert>, Error> {
+    let rows = sqlx::query(AssertSqlSafe(format!(
+        "SELECT {COLUMNS} FROM alerts WHERE tenant = $1 AND {STANDING} ORDER BY alert_id"
+    )))
+    .bind(tenant.as_str())
+    .fetch_all(connection)
+    .await?;
+    rows.iter().map(alert).collect()
+}
+
+/// The alert of a device, component and failure mode that ended last.
+///
+/// # Errors
+/// [`Error::Database`], [`Error::Damaged`].
+pub async fn last_ended(
+    connection: &mut Connection,
+    tenant: &TenantId,
+    device: &DeviceId,
+    component: &ComponentId,
+    failure_mode: &str,
+) -> Result<Option<Alert>, Error> {
+    let row = sqlx::query(AssertSqlSafe(format!(
+        "SELECT {COLUMNS} FROM alerts WHERE tenant = $1 AND device = $2 AND component = $3 AND failure_mode = $4 \
+         AND state IN ('resolved', 'closed') ORDER BY alert_id DESC LIMIT 1"
+    )))
+    .bind(tenant.as_str())
+    .bind(device.as_str())
+    .bind(component.as_str())
+    .bind(failure_mode)
+    .fetch_optional(connection)
+    .await?;
+    row.as_ref().map(alert).transpose()
+}
+
+/// At most `limit` alerts that pass the filter, after the one with id `after`, in order of id.
+///
+/// # Errors
+/// [`Error::Database`], [`Error::Damaged`].
+pub async fn list(
+    connection: &mut Connection,
+    tenant: &TenantId,
+    filter: &AlertFilter,
+    order: Order,
+    after: Option<&str>,
+    limit: u32,
+) -> Result<Vec<Alert>, Error> {
+    let (beyond, direction) = match order {
+        Order::NewestFirst => ("<", "DESC"),
+        Order::OldestFirst => (">", "ASC"),
+    };
+    let mut sql = format!("SELECT {COLUMNS} FROM alerts WHERE tenant = $1");
+    let mut texts: Vec<&str> = Vec::new();
+    let mut condition = |sql: &mut String, column_and_operator: &str, value| {
+        texts.push(value);
+        *sql += &format!(" AND {column_and_operator} ${}", texts.len() + 1);
+    };
+    if let Some(device) = &filter.device {
+        condition(&mut sql, "device =", device.as_str());
+    }
+    if let Some(component) = &filter.component {
+        condition(&mut sql, "component =", component.as_str());
+    }
+    if let Some(after) = after {
+        condition(&mut sql, &format!("alert_id {beyond}"), after);
+    }
+    if !filter.states.is_empty() {
+        // The words are our own constants, never a caller's text.
+        let words: Vec<String> = filter.states.iter().map(|state| format!("'{state}'")).collect();
+        sql += &format!(" AND state IN ({})", words.join(", "));
+    }
+    sql += &format!(" ORDER BY alert_id {direction} LIMIT ${}", texts.len() + 2);
+    let mut query = sqlx::query(AssertSqlSafe(sql)).bind(tenant.as_str());
+    for text in texts {
+        query = query.bind(text);
+    }
+    let rows = query.bind(i64::from(limit)).fetch_all(connection).await?;
+    rows.iter().map(alert).collect()
+}
+
+/// How many alerts a tenant has in each state, in the order of [`AlertState::ALL`], zeros included.
+///
+/// # Errors
+/// [`Error::Database`], [`Error::Damaged`].
+pub async fn counts(connection: &mut Connection, tenant: &TenantId) -> Result<Vec<(AlertState, u64)>, Error> {
+    let rows = sqlx::query("SELECT state, count(*) AS alerts FROM alerts WHERE tenant = $1 GROUP BY state")
+        .bind(tenant.as_str())
+        .fetch_all(connection)
+        .await?;
+    let mut counts: Vec<(AlertState, u64)> = AlertState::ALL.iter().map(|&state| (state, 0)).collect();
+    for row in &rows {
+        let state: AlertState = column::parse(row, "state")?;
+        let number = u64::from(column::count(row, "alerts")?);
+        counts.iter_mut().filter(|(known, _)| *known == state).for_each(|(_, count)| *count = number);
+    }
+    Ok(counts)
+}
+
+/// A step to add to the history of an alert.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct NewStep<'a> {
+    /// Event time.
+    pub at: Timestamp,
+    /// Wall-clock time.
+    pub at_wall: Timestamp,
+    /// The state from then on.
+    pub state: AlertState,
+    /// A person or key, or `harbinger`.
+    pub actor: &'a str,
+    /// What they wrote.
+    pub comment: Option<&'a str>,
+}
+
+/// Adds a step to the history of an alert.
+///
+/// # Errors
+/// [`Error::Database`], [`Error::Full`].
+pub async fn append_history(
+    connection: &mut Connection,
+    tenant: &TenantId,
+    alert_id: &str,
+    step: NewStep<'_>,
+) -> Result<(), Error> {
+    sqlx::query(
+        "INSERT INTO alert_history (tenant, alert_id, step, at, at_wall, state, actor, comment) \
+         SELECT $1, $2, count(*) + 1, $3, $4, $5, $6, $7 FROM alert_history WHERE alert_id = $2",
+    )
+    .bind(tenant.as_str())
+    .bind(alert_id)
+    .bind(step.at.millis())
+    .bind(step.at_wall.millis())
+    .bind(step.state.as_str())
+    .bind(step.actor)
+    .bind(step.comment)
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// The history of an alert, oldest first; empty for an alert of another tenant.
+///
+/// # Errors
+/// [`Error::Database`], [`Error::Damaged`].
+pub async fn history(
+    connection: &mut Connection,
+    tenant: &TenantId,
+    alert_id: &str,
+) -> Result<Vec<HistoryStep>, Error> {
+    let rows = sqlx::query(
+        "SELECT step, at, at_wall, state, actor, comment FROM alert_history \
+         WHERE alert_id = $1 AND tenant = $2 ORDER BY step",
+    )
+    .bind(alert_id)
+    .bind(tenant.as_str())
+    .fetch_all(connection)
+    .await?;
+    rows.iter().map(history_step).collect()
+}
+
+fn not_found(alert_id: &str) -> Error {
+    Error::NotFound { what: "alert", id: alert_id.to_owned() }
+}
+
+fn reasons_text(alert: &Alert) -> String {
+    serde_json::to_string(&alert.reasons).expect("JSON values always serialize")
+}
+
+fn history_step(row: &AnyRow) -> Result<HistoryStep, Error> {
+    Ok(HistoryStep {
+        step: column::count(row, "step")?,
+        at: column::time(row, "at")?,
+        at_wall: column::time(row, "at_wall")?,
+        state: column::parse(row, "state")?,
+        actor: row.try_get("actor")?,
+        comment: row.try_get("comment")?,
+    })
+}
+
+fn alert(row: &AnyRow) -> Result<Alert, Error> {
+    Ok(Alert {
+        alert_id: row.try_get("alert_id")?,
+        device: column::parse(row, "device")?,
+        component: column::parse(row, "component")?,
+        failure_mode: row.try_get("failure_mode")?,
+        state: column::parse(row, "state")?,
+        severity: column::parse(row, "severity")?,
+        summary: row.try_get("summary")?,
+        reasons: column::json(row, "reasons")?,
+        probability: Probability::saturating(row.try_get("probability")?),
+        peak_probability: Probability::saturating(row.try_get("peak_probability")?),
+        prediction_id: row.try_get("prediction_id")?,
+        raised_at: column::time(row, "raised_at")?,
+        updated_at: column::time(row, "updated_at")?,
+        below_since: column::time_optional(row, "below_since")?,
+        acknowledged_at: column::time_optional(row, "acknowledged_at")?,
+        acknowledged_by: row.try_get("acknowledged_by")?,
+        resolved_at: column::time_optional(row, "resolved_at")?,
+        closed_at: column::time_optional(row, "closed_at")?,
+        closed_by: row.try_get("closed_by")?,
+        outcome: column::parse_optional(row, "outcome")?,
+        outcome_component: column::parse_optional(row, "outcome_component")?,
+        comment: row.try_get("comment")?,
+    })
+}
+
+#[cfg(test)]
+mod tests;
