@@ -12,6 +12,13 @@ use harbinger_core::{
 };
 use serde::{Deserialize, Serialize};
 
+mod catalog;
+mod memory;
+mod rows;
+
+pub use catalog::ARRIVAL_SIGNAL;
+pub use memory::MemoryStore;
+
 /// What a telemetry store could not do.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -172,7 +179,17 @@ pub struct StoreSize {
     pub readings_in_log: u64,
 }
 
+/// The readings that can lie in buckets of `step` that end in `(range.from, range.to]`.
+fn readings_of_buckets(range: TimeRange, step: Duration) -> TimeRange {
+    // A bucket holds its end and not its start, a range its start and not its end: both borders move by one millisecond.
+    let after = |ts: Timestamp| Timestamp::from_millis(ts.floor_to(step).millis().saturating_add(1));
+    TimeRange { from: after(range.from), to: after(range.to) }
+}
+
 /// Keeps what devices report.
+///
+/// A reading marked as timed by its arrival carries one more sample, of the reserved signal [`ARRIVAL_SIGNAL`] with value 1:
+/// reads return it like any other. A reading without samples is taken as a duplicate: nothing of it is missing.
 ///
 /// Readings that `append` was given are visible to every read that starts after it returned.
 #[async_trait]
