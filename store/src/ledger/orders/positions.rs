@@ -1,0 +1,49 @@
+//! What a plan counts with: stock, and what approved orders will do to it.
+
+use std::collections::BTreeMap;
+
+use harbinger_core::{DepotId, PartId, TenantId};
+use serde::Serialize;
+
+use super::{Connection, Error, OrderFilter, OrderKind, OrderState, Sequence, list};
+use crate::ledger::stock;
+
+/// Pieces of a part at a depot, and those that approved orders have spoken for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Position {
+    /// On the shelf.
+    pub on_hand: u32,
+    /// Shipped and on the way here.
+    pub in_transit: u32,
+    /// Approved to come here and not shipped yet.
+    pub on_order: u32,
+    /// On the shelf, approved to leave.
+    pub reserved: u32,
+}
+
+/// All positions of a tenant that are not all zero, in order of part and depot.
+///
+/// # Errors
+/// [`Error::Database`], [`Error::Damaged`].
+pub async fn positions(
+    connection: &mut Connection,
+    tenant: &TenantId,
+) -> Result<BTreeMap<(PartId, DepotId), Position>, Error> {
+    let mut positions: BTreeMap<(PartId, DepotId), Position> = BTreeMap::new();
+    for level in stock::all(connection, tenant).await? {
+        let position = positions.entry((level.part, level.depot)).or_default();
+        position.on_hand = level.on_hand;
+        position.in_transit = level.in_transit;
+    }
+    let approved = OrderFilter { states: vec![OrderState::Approved], ..OrderFilter::default() };
+    for kind in [OrderKind::Transfer, OrderKind::Purchase] {
+        for order in list(connection, tenant, kind, &approved, Sequence::OldestFirst, None, u32::MAX).await? {
+            positions.entry((order.part.clone(), order.to)).or_default().on_order += order.quantity;
+            if let Some(from) = order.from {
+                positions.entry((order.part, from)).or_default().reserved += order.quantity;
+            }
+        }
+    }
+    positions.retain(|_, position| *position != Position::default());
+    Ok(positions)
+}

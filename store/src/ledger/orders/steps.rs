@@ -1,0 +1,195 @@
+//! The steps of an order: approve, ship, receive, cancel; each with the stock that moves.
+//!
+//! A step is a savepoint of its own inside the caller's transaction: where it fails, nothing of it stays, even if the
+//! caller goes on.
+
+use harbinger_core::{Duration, TenantId, Timestamp};
+use sqlx::{Acquire, AssertSqlSafe};
+
+use super::{Connection, Error, Order, OrderKind, OrderStep, column, get};
+use crate::ledger::stock::{self, MovementKind, NewMovement};
+
+/// Approves a proposed order; `by` is a person or a policy.
+///
+/// # Errors
+/// [`Error::NotFound`], [`Error::WrongState`], [`Error::Database`].
+pub async fn approve(
+    connection: &mut Connection,
+    tenant: &TenantId,
+    kind: OrderKind,
+    order_id: &str,
+    by: &str,
+    at: Timestamp,
+) -> Result<Order, Error> {
+    let mut step = connection.begin().await?;
+    let order = advance(&mut step, tenant, kind, order_id, OrderStep::Approve, at).await?;
+    let sql = format!("UPDATE {} SET approved_by = $3 WHERE {} = $1 AND tenant = $2", kind.table(), kind.id_column());
+    sqlx::query(AssertSqlSafe(sql)).bind(order_id).bind(tenant.as_str()).bind(by).execute(&mut *step).await?;
+    step.commit().await?;
+    Ok(Order { approved_by: Some(by.to_owned()), ..order })
+}
+
+/// Ships an approved order: pieces leave the source's shelf (a purchase has none) and are on the way to the target,
+/// due after the lane's days or the supplier's.
+///
+/// # Errors
+/// [`Error::NotFound`], [`Error::WrongState`], [`Error::Conflict`] where the source has not enough pieces,
+/// [`Error::Database`].
+pub async fn ship(
+    connection: &mut Connection,
+    tenant: &TenantId,
+    kind: OrderKind,
+    order_id: &str,
+    at: Timestamp,
+) -> Result<Order, Error> {
+    let mut step = connection.begin().await?;
+    let order = advance(&mut step, tenant, kind, order_id, OrderStep::Ship, at).await?;
+    if let Some(from) = &order.from {
+        let movement = NewMovement {
+            ts: at,
+            part: &order.part,
+            depot: from,
+            quantity: -i64::from(order.quantity),
+            kind: MovementKind::Ship,
+            reference: order_id,
+        };
+        stock::book(&mut step, tenant, movement).await?;
+    }
+    stock::change_in_transit(&mut step, tenant, &order.part, &order.to, i64::from(order.quantity)).await?;
+    let due_at = days_on_the_way(&mut step, tenant, &order).await?.map(|days| at + whole_millis(days));
+    let sql = format!("UPDATE {} SET due_at = $3 WHERE {} = $1 AND tenant = $2", kind.table(), kind.id_column());
+    sqlx::query(AssertSqlSafe(sql))
+        .bind(order_id)
+        .bind(tenant.as_str())
+        .bind(due_at.map(Timestamp::millis))
+        .execute(&mut *step)
+        .await?;
+    step.commit().await?;
+    Ok(Order { due_at, ..order })
+}
+
+/// Receives a shipped order: `quantity` pieces (all of them for `None`) go on the target's shelf; what is short is no
+/// longer on the way.
+///
+/// # Errors
+/// [`Error::NotFound`], [`Error::WrongState`], [`Error::Conflict`] where more pieces are to be received than were shipped,
+/// [`Error::Database`].
+pub async fn receive(
+    connection: &mut Connection,
+    tenant: &TenantId,
+    kind: OrderKind,
+    order_id: &str,
+    quantity: Option<u32>,
+    at: Timestamp,
+) -> Result<Order, Error> {
+    let mut step = connection.begin().await?;
+    let order = advance(&mut step, tenant, kind, order_id, OrderStep::Receive, at).await?;
+    let arrived = quantity.unwrap_or(order.quantity);
+    if arrived > order.quantity {
+        let reason = format!("{arrived} pieces cannot be received of {order_id:?}, which shipped {}", order.quantity);
+        return Err(Error::Conflict { reason });
+    }
+    stock::change_in_transit(&mut step, tenant, &order.part, &order.to, -i64::from(order.quantity)).await?;
+    let movement = NewMovement {
+        ts: at,
+        part: &order.part,
+        depot: &order.to,
+        quantity: i64::from(arrived),
+        kind: MovementKind::Receive,
+        reference: order_id,
+    };
+    stock::book(&mut step, tenant, movement).await?;
+    let sql =
+        format!("UPDATE {} SET received_quantity = $3 WHERE {} = $1 AND tenant = $2", kind.table(), kind.id_column());
+    sqlx::query(AssertSqlSafe(sql))
+        .bind(order_id)
+        .bind(tenant.as_str())
+        .bind(i64::from(arrived))
+        .execute(&mut *step)
+        .await?;
+    step.commit().await?;
+    Ok(Order { received_quantity: Some(arrived), ..order })
+}
+
+/// Calls off an order that has not shipped.
+///
+/// # Errors
+/// [`Error::NotFound`], [`Error::WrongState`], [`Error::Database`].
+pub async fn cancel(
+    connection: &mut Connection,
+    tenant: &TenantId,
+    kind: OrderKind,
+    order_id: &str,
+    at: Timestamp,
+) -> Result<Order, Error> {
+    advance(connection, tenant, kind, order_id, OrderStep::Cancel, at).await
+}
+
+/// Moves an order to the state after `step`, if it is still in the state that was read.
+async fn advance(
+    connection: &mut Connection,
+    tenant: &TenantId,
+    kind: OrderKind,
+    order_id: &str,
+    step: OrderStep,
+    at: Timestamp,
+) -> Result<Order, Error> {
+    let order = get(connection, tenant, kind, order_id).await?;
+    let attempt = step.past_participle();
+    let wrong = |state: &str| Error::WrongState {
+        what: kind.as_str(),
+        id: order_id.to_owned(),
+        state: state.to_owned(),
+        attempt,
+    };
+    let next = order.state.after(step).ok_or_else(|| wrong(order.state.as_str()))?;
+    // Each step has a time column named after it.
+    let sql = format!(
+        "UPDATE {} SET state = $3, {attempt}_at = $4 WHERE {} = $1 AND tenant = $2 AND state = $5",
+        kind.table(),
+        kind.id_column()
+    );
+    let done = sqlx::query(AssertSqlSafe(sql))
+        .bind(order_id)
+        .bind(tenant.as_str())
+        .bind(next.as_str())
+        .bind(at.millis())
+        .bind(order.state.as_str())
+        .execute(&mut *connection)
+        .await?;
+    if done.rows_affected() == 0 {
+        let now = get(connection, tenant, kind, order_id).await?;
+        return Err(wrong(now.state.as_str()));
+    }
+    get(connection, tenant, kind, order_id).await
+}
+
+/// Days on the way: of the lane, or of the supplier; `None` where they are not known.
+async fn days_on_the_way(connection: &mut Connection, tenant: &TenantId, order: &Order) -> Result<Option<f64>, Error> {
+    let row = match &order.from {
+        Some(from) => {
+            sqlx::query("SELECT days FROM lanes WHERE tenant = $1 AND from_depot = $2 AND to_depot = $3")
+                .bind(tenant.as_str())
+                .bind(from.as_str())
+                .bind(order.to.as_str())
+                .fetch_optional(connection)
+                .await?
+        }
+        None => {
+            sqlx::query("SELECT supplier_lead_days AS days FROM parts WHERE tenant = $1 AND part = $2")
+                .bind(tenant.as_str())
+                .bind(order.part.as_str())
+                .fetch_optional(connection)
+                .await?
+        }
+    };
+    match row {
+        Some(row) => column::get(&row, "days"),
+        None => Ok(None),
+    }
+}
+
+fn whole_millis(days: f64) -> Duration {
+    // `as` saturates; the length is held at zero or more.
+    Duration::from_millis((days * 86_400_000.0).round() as i64)
+}
