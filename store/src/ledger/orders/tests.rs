@@ -1,1 +1,321 @@
+//! Orders: proposals, steps and their stock, uses; and random walks that conserve every piece.
 
+use harbinger_core::{TimeRange, fleet::StockLevel};
+use proptest::prelude::*;
+
+use super::*;
+use crate::{
+    Ledger,
+    ledger::stock::{self, Booked},
+};
+
+const DAY: i64 = 86_400_000;
+
+fn at(day: i64) -> Timestamp {
+    Timestamp::from_millis(day * DAY)
+}
+
+fn tenant() -> TenantId {
+    TenantId::parse("acme").unwrap()
+}
+
+fn part() -> PartId {
+    PartId::parse("fan").unwrap()
+}
+
+fn depot(name: &str) -> DepotId {
+    DepotId::parse(name).unwrap()
+}
+
+fn reason(device: &str) -> Reason {
+    Reason {
+        device: DeviceId::parse(device).unwrap(),
+        component: ComponentId::parse("fan1").unwrap(),
+        probability: Probability::saturating(0.7),
+        prediction_id: Some(format!("prd-{device}")),
+    }
+}
+
+fn transfer(to: &str, quantity: u32) -> NewOrder {
+    NewOrder {
+        part: part(),
+        from: Some(depot("hub")),
+        to: depot(to),
+        quantity,
+        worth: 90.0,
+        cost: 8.0,
+        reasons: vec![reason("d1")],
+    }
+}
+
+fn purchase(quantity: u32) -> NewOrder {
+    NewOrder { from: None, ..transfer("hub", quantity) }
+}
+
+fn part_use(day: i64, device: &str, quantity: u32) -> PartUse {
+    PartUse {
+        ts: at(day),
+        device: DeviceId::parse(device).unwrap(),
+        component: ComponentId::parse("fan1").unwrap(),
+        part: part(),
+        depot: depot("north"),
+        quantity,
+        predicted: false,
+    }
+}
+
+/// A ledger with a hub of `pieces`, a lane of 2.5 days to `north`, and a supplier of 14 days.
+async fn ledger_with_hub(pieces: u32) -> Ledger {
+    let ledger = Ledger::in_memory().await.unwrap();
+    let mut tx = ledger.write().await.unwrap();
+    let level = StockLevel { part: part(), depot: depot("hub"), on_hand: pieces, in_transit: 0 };
+    stock::import(&mut tx, &tenant(), at(0), &[level], "imp").await.unwrap();
+    for sql in [
+        "INSERT INTO lanes (tenant, from_depot, to_depot, days) VALUES ('acme', 'hub', 'north', 2.5)",
+        "INSERT INTO parts (tenant, part, unit_cost, supplier_lead_days, repairable) VALUES ('acme', 'fan', 9, 14, 0)",
+    ] {
+        sqlx::query(sql).execute(&mut *tx).await.unwrap();
+    }
+    tx.commit().await.unwrap();
+    ledger
+}
+
+async fn on_shelf(connection: &mut Connection, name: &str) -> (u32, u32) {
+    let level = stock::level(connection, &tenant(), &part(), &depot(name)).await.unwrap();
+    (level.on_hand, level.in_transit)
+}
+
+#[tokio::test]
+async fn a_transfer_moves_its_pieces_from_shelf_to_shelf() {
+    let ledger = ledger_with_hub(3).await;
+    let mut tx = ledger.write().await.unwrap();
+    let kind = OrderKind::Transfer;
+    let proposed = propose(&mut tx, &tenant(), "pln_1", at(1), &[transfer("north", 2)]).await.unwrap();
+    let id = proposed.added[0].order_id.clone();
+    assert!(id.starts_with("trf_"));
+    let approved = approve(&mut tx, &tenant(), kind, &id, "policy", at(1)).await.unwrap();
+    assert_eq!((approved.state, approved.approved_by.as_deref()), (OrderState::Approved, Some("policy")));
+    let planned = positions(&mut tx, &tenant()).await.unwrap();
+    assert_eq!(planned[&(part(), depot("hub"))].reserved, 2);
+    assert_eq!(planned[&(part(), depot("north"))].on_order, 2);
+    let shipped = ship(&mut tx, &tenant(), kind, &id, at(2)).await.unwrap();
+    assert_eq!(shipped.due_at, Some(Timestamp::from_millis(4 * DAY + DAY / 2)));
+    assert_eq!((on_shelf(&mut tx, "hub").await, on_shelf(&mut tx, "north").await), ((1, 0), (0, 2)));
+    assert_eq!(due(&mut tx, &tenant(), kind, at(4)).await.unwrap(), []);
+    assert_eq!(due(&mut tx, &tenant(), kind, at(5)).await.unwrap(), [shipped]);
+    let received = receive(&mut tx, &tenant(), kind, &id, None, at(5)).await.unwrap();
+    assert_eq!((received.state, received.received_quantity), (OrderState::Received, Some(2)));
+    assert_eq!((on_shelf(&mut tx, "hub").await, on_shelf(&mut tx, "north").await), ((1, 0), (2, 0)));
+    assert_eq!(get(&mut tx, &tenant(), kind, &id).await.unwrap(), received);
+    assert_eq!(received.reasons, [reason("d1")]);
+}
+
+#[tokio::test]
+async fn a_purchase_comes_from_the_supplier_and_may_come_short() {
+    let ledger = ledger_with_hub(0).await;
+    let mut tx = ledger.write().await.unwrap();
+    let kind = OrderKind::Purchase;
+    let proposed = propose(&mut tx, &tenant(), "pln_1", at(1), &[purchase(6)]).await.unwrap();
+    let id = proposed.added[0].order_id.clone();
+    approve(&mut tx, &tenant(), kind, &id, "me", at(1)).await.unwrap();
+    assert_eq!(ship(&mut tx, &tenant(), kind, &id, at(1)).await.unwrap().due_at, Some(at(15)));
+    assert_eq!(on_shelf(&mut tx, "hub").await, (0, 6));
+    let too_many = receive(&mut tx, &tenant(), kind, &id, Some(7), at(15)).await;
+    assert!(matches!(too_many, Err(Error::Conflict { .. })), "{too_many:?}");
+    let received = receive(&mut tx, &tenant(), kind, &id, Some(5), at(15)).await.unwrap();
+    assert_eq!((received.quantity, received.received_quantity), (6, Some(5)));
+    assert_eq!(on_shelf(&mut tx, "hub").await, (5, 0));
+}
+
+#[tokio::test]
+async fn a_step_out_of_order_is_refused_with_the_state() {
+    let ledger = ledger_with_hub(1).await;
+    let mut tx = ledger.write().await.unwrap();
+    let kind = OrderKind::Transfer;
+    let proposed = propose(&mut tx, &tenant(), "pln_1", at(1), &[transfer("north", 2)]).await.unwrap();
+    let id = proposed.added[0].order_id.clone();
+    let refused = ship(&mut tx, &tenant(), kind, &id, at(1)).await.unwrap_err();
+    assert_eq!(refused.to_string(), format!("transfer {id:?} is proposed, so it cannot be shipped"));
+    approve(&mut tx, &tenant(), kind, &id, "me", at(1)).await.unwrap();
+    // The hub has one piece: the refused step leaves nothing behind though the transaction goes on.
+    assert!(matches!(ship(&mut tx, &tenant(), kind, &id, at(1)).await, Err(Error::Conflict { .. })));
+    assert_eq!(get(&mut tx, &tenant(), kind, &id).await.unwrap().state, OrderState::Approved);
+    assert_eq!((on_shelf(&mut tx, "hub").await, on_shelf(&mut tx, "north").await), ((1, 0), (0, 0)));
+    assert!(matches!(approve(&mut tx, &tenant(), kind, &id, "me", at(1)).await, Err(Error::WrongState { .. })));
+    cancel(&mut tx, &tenant(), kind, &id, at(2)).await.unwrap();
+    assert!(matches!(cancel(&mut tx, &tenant(), kind, &id, at(2)).await, Err(Error::WrongState { .. })));
+    let other = TenantId::parse("other").unwrap();
+    assert!(matches!(get(&mut tx, &other, kind, &id).await, Err(Error::NotFound { .. })));
+    assert!(matches!(cancel(&mut tx, &other, kind, &id, at(2)).await, Err(Error::NotFound { .. })));
+}
+
+#[tokio::test]
+async fn a_new_plan_keeps_what_it_wants_still_and_cancels_the_rest() {
+    let ledger = ledger_with_hub(9).await;
+    let mut tx = ledger.write().await.unwrap();
+    let first = propose(
+        &mut tx,
+        &tenant(),
+        "pln_1",
+        at(1),
+        &[transfer("north", 2), transfer("south", 1), transfer("east", 0), purchase(4)],
+    )
+    .await
+    .unwrap();
+    assert_eq!((first.added.len(), first.kept.len(), first.cancelled.len()), (3, 0, 0));
+    let worthier = NewOrder { worth: 120.0, reasons: vec![reason("d2")], ..transfer("north", 2) };
+    let second =
+        propose(&mut tx, &tenant(), "pln_2", at(2), &[worthier, transfer("south", 2), purchase(4)]).await.unwrap();
+    let ids = |orders: &[Order]| orders.iter().map(|o| o.order_id.clone()).collect::<Vec<_>>();
+    assert_eq!(ids(&second.kept), [first.added[0].order_id.clone(), first.added[2].order_id.clone()]);
+    assert_eq!(ids(&second.cancelled), [first.added[1].order_id.clone()]);
+    let kept = get(&mut tx, &tenant(), OrderKind::Transfer, &first.added[0].order_id).await.unwrap();
+    assert_eq!(kept, second.kept[0]);
+    assert_eq!((kept.plan_id.as_str(), kept.worth, kept.proposed_at), ("pln_2", 120.0, at(1)));
+    // Approved orders are no proposals any more: a plan that wants nothing leaves them.
+    approve(&mut tx, &tenant(), OrderKind::Transfer, &kept.order_id, "me", at(3)).await.unwrap();
+    let third = propose(&mut tx, &tenant(), "pln_3", at(3), &[]).await.unwrap();
+    assert_eq!(third.cancelled.len(), 2);
+    let all = |states: &[OrderState]| OrderFilter { states: states.to_vec(), ..OrderFilter::default() };
+    let newest = Sequence::NewestFirst;
+    let left =
+        list(&mut tx, &tenant(), OrderKind::Transfer, &all(&[OrderState::Approved]), newest, None, 9).await.unwrap();
+    assert_eq!(ids(&left), [kept.order_id]);
+    let page = list(&mut tx, &tenant(), OrderKind::Transfer, &all(&[]), newest, None, 2).await.unwrap();
+    let rest =
+        list(&mut tx, &tenant(), OrderKind::Transfer, &all(&[]), newest, Some(&page[1].order_id), 9).await.unwrap();
+    assert_eq!((page.len(), rest.len()), (2, 1));
+    assert!(page[0].order_id > page[1].order_id && page[1].order_id > rest[0].order_id);
+}
+
+#[tokio::test]
+async fn a_replacement_takes_the_oldest_piece_and_names_the_transfer_that_brought_it() {
+    let ledger = ledger_with_hub(3).await;
+    let mut tx = ledger.write().await.unwrap();
+    let kind = OrderKind::Transfer;
+    let mut ids = Vec::new();
+    for (day, quantity) in [(1, 1), (2, 2)] {
+        let wanted = NewOrder { reasons: vec![reason(&format!("d{day}"))], ..transfer("north", quantity) };
+        let id = propose(&mut tx, &tenant(), "pln", at(day), &[wanted]).await.unwrap().added[0].order_id.clone();
+        approve(&mut tx, &tenant(), kind, &id, "me", at(day)).await.unwrap();
+        ship(&mut tx, &tenant(), kind, &id, at(day)).await.unwrap();
+        receive(&mut tx, &tenant(), kind, &id, None, at(day + 3)).await.unwrap();
+        ids.push(id);
+    }
+    let (booked, first) = use_part(&mut tx, &tenant(), &part_use(10, "d1", 1)).await.unwrap();
+    assert_eq!((booked, first.from_stock, first.predicted), (Booked::Now, true, true));
+    assert_eq!(first.transfer_id.as_deref(), Some(ids[0].as_str()));
+    let again = use_part(&mut tx, &tenant(), &part_use(10, "d1", 1)).await.unwrap();
+    assert_eq!(again, (Booked::Before, first));
+    let (_, second) = use_part(&mut tx, &tenant(), &part_use(11, "d9", 2)).await.unwrap();
+    assert_eq!((second.from_stock, second.predicted, second.transfer_id.as_ref()), (true, false, Some(&ids[1])));
+    let (_, third) = use_part(&mut tx, &tenant(), &part_use(12, "d1", 1)).await.unwrap();
+    assert_eq!((third.from_stock, third.transfer_id), (false, None));
+    for (id, consumed) in ids.iter().zip([1, 2]) {
+        assert_eq!(get(&mut tx, &tenant(), kind, id).await.unwrap().consumed, consumed);
+    }
+    let counts = use_counts(&mut tx, &tenant(), TimeRange::ALL).await.unwrap();
+    assert_eq!(counts, UseCounts { total: 3, from_stock: 2, predicted: 1, by_transfer: 2 });
+    let of_first = UseFilter { transfer_id: Some(ids[0].clone()), ..UseFilter::default() };
+    assert_eq!(uses(&mut tx, &tenant(), &of_first, None, 9).await.unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn an_import_keeps_what_our_orders_have_on_the_way() {
+    let ledger = ledger_with_hub(3).await;
+    let mut tx = ledger.write().await.unwrap();
+    let kind = OrderKind::Transfer;
+    let id =
+        propose(&mut tx, &tenant(), "pln", at(1), &[transfer("north", 2)]).await.unwrap().added[0].order_id.clone();
+    approve(&mut tx, &tenant(), kind, &id, "me", at(1)).await.unwrap();
+    ship(&mut tx, &tenant(), kind, &id, at(1)).await.unwrap();
+    let told = StockLevel { part: part(), depot: depot("north"), on_hand: 1, in_transit: 0 };
+    stock::import(&mut tx, &tenant(), at(2), &[told], "imp-2").await.unwrap();
+    assert_eq!(on_shelf(&mut tx, "north").await, (1, 2));
+    receive(&mut tx, &tenant(), kind, &id, None, at(3)).await.unwrap();
+    assert_eq!(on_shelf(&mut tx, "north").await, (3, 0));
+}
+
+/// One step of a random walk: on which of the orders, and what.
+#[derive(Debug, Clone)]
+enum Act {
+    Propose(u32, bool),
+    Step(usize, OrderStep),
+    Use(i64),
+}
+
+fn act() -> impl Strategy<Value = Act> {
+    prop_oneof![
+        2 => (1..4_u32, any::<bool>()).prop_map(|(quantity, buy)| Act::Propose(quantity, buy)),
+        8 => (0..8_usize, 0..4_usize).prop_map(|(order, step)| Act::Step(order, OrderStep::ALL[step])),
+        2 => (0..6_i64).prop_map(Act::Use),
+    ]
+}
+
+async fn take(tx: &mut Connection, order: &Order, step: OrderStep) -> Result<Order, Error> {
+    let (kind, id) = (order.kind, &order.order_id);
+    match step {
+        OrderStep::Approve => approve(tx, &tenant(), kind, id, "me", at(2)).await,
+        OrderStep::Ship => ship(tx, &tenant(), kind, id, at(2)).await,
+        OrderStep::Receive => receive(tx, &tenant(), kind, id, None, at(3)).await,
+        OrderStep::Cancel => cancel(tx, &tenant(), kind, id, at(2)).await,
+    }
+}
+
+/// Whatever is tried in whatever order and however often: pieces on shelves and on the way are those that were there, plus
+/// what purchases brought, less what was used; and the state machine alone says which step is taken.
+async fn walk(acts: Vec<Act>) {
+    let ledger = ledger_with_hub(4).await;
+    let mut tx = ledger.write().await.unwrap();
+    let (mut orders, mut bought, mut used) = (Vec::<Order>::new(), 0, 0);
+    for act in acts {
+        match act {
+            Act::Propose(quantity, buy) => {
+                let wanted = if buy { purchase(quantity) } else { transfer("north", quantity) };
+                let result = propose(&mut tx, &tenant(), "pln", at(1), &[wanted]).await.unwrap();
+                for cancelled in result.cancelled {
+                    orders.iter_mut().filter(|o| o.order_id == cancelled.order_id).for_each(|o| *o = cancelled.clone());
+                }
+                orders.extend(result.added);
+            }
+            Act::Step(place, step) => {
+                let Some(order) = orders.get_mut(place) else { continue };
+                let before = order.clone();
+                match take(&mut tx, order, step).await {
+                    Ok(after) => {
+                        assert_eq!(Some(after.state), before.state.after(step));
+                        if after.state == OrderState::Shipped && after.kind == OrderKind::Purchase {
+                            bought += after.quantity;
+                        }
+                        *order = after;
+                    }
+                    Err(Error::WrongState { .. }) => assert_eq!(before.state.after(step), None),
+                    Err(Error::Conflict { .. }) => assert_eq!(step, OrderStep::Ship),
+                    Err(other) => panic!("{other}"),
+                }
+            }
+            Act::Use(day) => {
+                let (booked, record) = use_part(&mut tx, &tenant(), &part_use(day, "d1", 1)).await.unwrap();
+                used += u32::from(booked == Booked::Now && record.from_stock);
+            }
+        }
+        let levels = stock::all(&mut tx, &tenant()).await.unwrap();
+        let pieces: u32 = levels.iter().map(|level| level.on_hand + level.in_transit).sum();
+        assert_eq!(pieces + used, 4 + bought);
+        let booked: i64 = stock::movements(&mut tx, &tenant(), &stock::StockFilter::default(), None, 999)
+            .await
+            .unwrap()
+            .iter()
+            .map(|m| m.quantity)
+            .sum();
+        assert_eq!(booked, levels.iter().map(|level| i64::from(level.on_hand)).sum::<i64>());
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+    #[test]
+    fn no_piece_is_lost_or_made(acts in prop::collection::vec(act(), 1..40)) {
+        tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(walk(acts));
+    }
+}
