@@ -200,7 +200,7 @@ async fn shipped_to(
     .bind(depot.as_str())
     .fetch_all(connection)
     .await?;
-    rows.iter().map(|row| Ok(column::get::<i64>(row, "quantity")?)).sum()
+    rows.iter().map(|row| column::get::<i64>(row, "quantity")).sum()
 }
 
 /// Changes `on_hand` by `difference` because a person counted. The same `reference` again changes nothing.
