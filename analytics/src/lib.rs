@@ -8,6 +8,8 @@ pub mod failure;
 pub mod features;
 pub mod inventory;
 pub mod lifetime;
+#[cfg(test)]
+mod oracles;
 pub mod placement;
 pub mod plan;
 pub mod survival;
