@@ -89,7 +89,7 @@ pub struct Alert {
     pub probability: Probability,
     /// Greatest probability since it was raised.
     pub peak_probability: Probability,
-    /// The prediction that raised it, whose decision record explains it.
+    /// The prediction behind `reasons`, whose decision record explains it.
     pub prediction_id: Option<String>,
     /// When it was raised.
     pub raised_at: Timestamp,
@@ -213,7 +213,8 @@ pub async fn update(connection: &mut Connection, tenant: &TenantId, alert: &Aler
     let done = sqlx::query(
         "UPDATE alerts SET state = $3, severity = $4, summary = $5, reasons = $6, probability = $7, \
          peak_probability = $8, updated_at = $9, below_since = $10, acknowledged_at = $11, acknowledged_by = $12, \
-         resolved_at = $13, closed_at = $14, closed_by = $15, outcome = $16, outcome_component = $17, comment = $18 \
+         resolved_at = $13, closed_at = $14, closed_by = $15, outcome = $16, outcome_component = $17, comment = $18, \
+         prediction_id = $19 \
          WHERE alert_id = $1 AND tenant = $2",
     )
     .bind(&alert.alert_id)
@@ -234,6 +235,7 @@ pub async fn update(connection: &mut Connection, tenant: &TenantId, alert: &Aler
     .bind(alert.outcome.map(Outcome::as_str))
     .bind(alert.outcome_component.as_ref().map(ComponentId::as_str))
     .bind(alert.comment.as_deref())
+    .bind(alert.prediction_id.as_deref())
     .execute(connection)
     .await?;
     if done.rows_affected() == 0 { Err(not_found(&alert.alert_id)) } else { Ok(()) }
@@ -290,28 +292,42 @@ pub async fn standing(connection: &mut Connection, tenant: &TenantId) -> Result<
     rows.iter().map(alert).collect()
 }
 
-/// The alert of a device, component and failure mode that ended last.
+/// An alert that no longer stands: what a new one for the same device, component and failure mode must keep distance from.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Ended {
+    /// The device.
+    pub device: DeviceId,
+    /// The component.
+    pub component: ComponentId,
+    /// The failure mode.
+    pub failure_mode: String,
+    /// When it ended, or was closed after that.
+    pub at: Timestamp,
+    /// Who ended or closed it: the actor of the last step of its history.
+    pub by: String,
+}
+
+/// The alerts of a tenant that ended or were closed at or after `since`.
 ///
 /// # Errors
 /// [`Error::Database`], [`Error::Damaged`].
-pub async fn last_ended(
+pub async fn ended_since(
     connection: &mut Connection,
     tenant: &TenantId,
-    device: &DeviceId,
-    component: &ComponentId,
-    failure_mode: &str,
-) -> Result<Option<Alert>, Error> {
-    let row = sqlx::query(AssertSqlSafe(format!(
-        "SELECT {COLUMNS} FROM alerts WHERE tenant = $1 AND device = $2 AND component = $3 AND failure_mode = $4 \
-         AND state IN ('resolved', 'closed') ORDER BY alert_id DESC LIMIT 1"
-    )))
+    since: Timestamp,
+) -> Result<Vec<Ended>, Error> {
+    let rows = sqlx::query(
+        "SELECT a.device AS device, a.component AS component, a.failure_mode AS failure_mode, \
+         COALESCE(a.closed_at, a.resolved_at) AS ended_at, h.actor AS actor \
+         FROM alerts a JOIN alert_history h ON h.alert_id = a.alert_id \
+         WHERE a.tenant = $1 AND a.state IN ('resolved', 'closed') AND COALESCE(a.closed_at, a.resolved_at) >= $2 \
+         AND h.step = (SELECT max(l.step) FROM alert_history l WHERE l.alert_id = a.alert_id) ORDER BY a.alert_id",
+    )
     .bind(tenant.as_str())
-    .bind(device.as_str())
-    .bind(component.as_str())
-    .bind(failure_mode)
-    .fetch_optional(connection)
+    .bind(since.millis())
+    .fetch_all(connection)
     .await?;
-    row.as_ref().map(alert).transpose()
+    rows.iter().map(ended).collect()
 }
 
 /// At most `limit` alerts that pass the filter, after the one with id `after`, in order of id.
@@ -444,6 +460,16 @@ fn not_found(alert_id: &str) -> Error {
 
 fn reasons_text(alert: &Alert) -> String {
     serde_json::to_string(&alert.reasons).expect("JSON values always serialize")
+}
+
+fn ended(row: &AnyRow) -> Result<Ended, Error> {
+    Ok(Ended {
+        device: column::parse(row, "device")?,
+        component: column::parse(row, "component")?,
+        failure_mode: row.try_get("failure_mode")?,
+        at: column::time(row, "ended_at")?,
+        by: row.try_get("actor")?,
+    })
 }
 
 fn history_step(row: &AnyRow) -> Result<HistoryStep, Error> {

@@ -59,10 +59,18 @@ async fn a_row_comes_back_as_it_went_in_before_and_after_an_update() {
     update(&mut tx, &acme, &alert).await.unwrap();
     assert_eq!(get(&mut tx, &acme, "alr_1").await.unwrap(), alert);
     assert_eq!(find_open(&mut tx, &acme, &alert.device, &alert.component, "predicted").await.unwrap(), None);
-    assert_eq!(
-        last_ended(&mut tx, &acme, &alert.device, &alert.component, "predicted").await.unwrap().as_ref(),
-        Some(&alert)
-    );
+
+    let step = NewStep {
+        at: Timestamp::from_millis(3_000),
+        at_wall: Timestamp::from_millis(0),
+        state: AlertState::Closed,
+        actor: "eve",
+        comment: None,
+    };
+    append_history(&mut tx, &acme, "alr_1", step).await.unwrap();
+    let ended = ended_since(&mut tx, &acme, Timestamp::from_millis(3_000)).await.unwrap();
+    assert_eq!(ended.iter().map(|e| (e.at.millis(), e.by.as_str())).collect::<Vec<_>>(), [(3_000, "eve")]);
+    assert!(ended_since(&mut tx, &acme, Timestamp::from_millis(3_001)).await.unwrap().is_empty());
 
     let other = tenant("other");
     assert!(matches!(get(&mut tx, &other, "alr_1").await, Err(Error::NotFound { .. })));

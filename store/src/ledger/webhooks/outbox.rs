@@ -114,14 +114,14 @@ pub async fn enqueue(
     Ok(enqueued)
 }
 
-/// Ids of the endpoints, of all tenants, that have a delivery due at `now_wall`.
+/// Ids of the active endpoints, of all tenants, that have a delivery due at `now_wall`.
 ///
 /// # Errors
 /// [`Error::Database`].
 pub async fn endpoints_due(connection: &mut Connection, now_wall: Timestamp) -> Result<Vec<String>, Error> {
     let rows = sqlx::query(
         "SELECT DISTINCT webhook_id FROM deliveries WHERE state = 'pending' AND next_attempt_wall <= $1 \
-         ORDER BY webhook_id",
+         AND webhook_id IN (SELECT webhook_id FROM webhooks WHERE state = 'active') ORDER BY webhook_id",
     )
     .bind(now_wall.millis())
     .fetch_all(connection)
@@ -147,19 +147,6 @@ pub async fn next_due(
     .fetch_optional(connection)
     .await?;
     row.as_ref().map(delivery).transpose()
-}
-
-/// When the next pending delivery of any endpoint is due; `None` where nothing is pending.
-///
-/// # Errors
-/// [`Error::Database`].
-pub async fn next_attempt_wall(connection: &mut Connection) -> Result<Option<Timestamp>, Error> {
-    let row = sqlx::query(
-        "SELECT next_attempt_wall FROM deliveries WHERE state = 'pending' ORDER BY next_attempt_wall LIMIT 1",
-    )
-    .fetch_optional(connection)
-    .await?;
-    row.as_ref().map(|row| column::time(row, "next_attempt_wall")).transpose()
 }
 
 /// Writes what became of an attempt. `seen` is the delivery as it was when the attempt began: where it was redelivered,

@@ -88,7 +88,6 @@ async fn the_outbox_serves_each_endpoint_in_order_and_records_what_became_of_it(
     assert!(outbox::record(&mut tx, &second, &Recorded::Delivered { status: 204 }, at(8)).await.unwrap());
     assert_eq!(outbox::failing_since(&mut tx, "whk_1").await.unwrap(), None);
     assert_eq!(outbox::next_due(&mut tx, "whk_1", at(99)).await.unwrap(), None);
-    assert_eq!(outbox::next_attempt_wall(&mut tx).await.unwrap(), Some(at(2)));
 
     let again = outbox::next_due(&mut tx, "whk_1", at(100)).await.unwrap().unwrap();
     assert_eq!((again.attempts, again.last_status, again.last_error.as_deref()), (1, Some(500), Some("no")));

@@ -1,0 +1,384 @@
+//! The service that sends what the outbox holds.
+//!
+//! One task an endpoint that has something due, each sending one delivery at a time in order of id; so a receiver that is
+//! slow or down delays nothing but its own. No transaction is open while a request is on its way. What became of an
+//! attempt is written after it: a crash in between sends again, with the same message id.
+//!
+//! **Invariant**: one deliverer a ledger.
+
+use std::{
+    collections::HashSet,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration as StdDuration,
+};
+
+use harbinger_core::{Clock, Duration};
+use harbinger_store::{
+    Ledger,
+    ledger::{
+        changes::{self, NewChange},
+        webhooks::{
+            self, Webhook,
+            outbox::{self, Delivery, Recorded},
+        },
+    },
+};
+use rand::{Rng, RngCore};
+use tokio::{
+    sync::{Notify, Semaphore},
+    task::JoinSet,
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    guard::Guard,
+    request::{self, Answer, Verdict},
+    schedule,
+};
+use crate::{Error, Metrics, event, metrics::AttemptResult};
+
+/// How deliveries are made.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Options {
+    /// Which addresses and schemes are allowed.
+    pub guard: Guard,
+    /// How long a receiver may take to answer. The specification suggests 15 to 30 s.
+    pub timeout: StdDuration,
+    /// Endpoints that are sent to at the same time: a bound on sockets and memory, above what one fleet has.
+    pub endpoints_at_once: usize,
+    /// How often the outbox is looked at without being woken; also the wait after the ledger failed.
+    pub poll_interval: StdDuration,
+    /// An endpoint that nothing has reached for this long is switched off when its next delivery dies.
+    pub disable_after: Duration,
+    /// How long requests that are on their way may go on after shutdown was asked for.
+    pub grace: StdDuration,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            guard: Guard::default(),
+            timeout: StdDuration::from_secs(20),
+            endpoints_at_once: 256,
+            poll_interval: StdDuration::from_secs(1),
+            disable_after: Duration::from_days(5),
+            grace: StdDuration::from_secs(3),
+        }
+    }
+}
+
+/// Deliveries that one endpoint may have before it queues again for its place behind the others.
+const DELIVERIES_PER_TURN: usize = 50;
+
+/// Delivers the outbox of one ledger.
+pub struct Deliverer {
+    shared: Arc<Shared>,
+}
+
+/// Wakes the deliverer; cheap to clone.
+#[derive(Clone)]
+pub struct Handle {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    options: Options,
+    ledger: Ledger,
+    /// Wall clock.
+    clock: Arc<dyn Clock>,
+    client: reqwest::Client,
+    random: Mutex<Box<dyn RngCore + Send>>,
+    metrics: Metrics,
+    wake: Notify,
+    /// Endpoints that a task is sending to.
+    busy: Mutex<HashSet<String>>,
+    /// Told whenever an endpoint ceases to be busy.
+    idle: Notify,
+    places: Arc<Semaphore>,
+}
+
+impl Deliverer {
+    /// `clock` is the wall clock; `random` spreads retries.
+    ///
+    /// # Errors
+    /// [`Error::Client`] where the HTTP client cannot be made.
+    pub fn build(
+        options: Options,
+        ledger: Ledger,
+        clock: Arc<dyn Clock>,
+        random: impl RngCore + Send + 'static,
+        metrics: Metrics,
+    ) -> Result<Self, Error> {
+        let client = request::client(&options)?;
+        let places = Arc::new(Semaphore::new(options.endpoints_at_once));
+        let random: Mutex<Box<dyn RngCore + Send>> = Mutex::new(Box::new(random));
+        let (wake, idle, busy) = (Notify::new(), Notify::new(), Mutex::default());
+        let shared = Shared { options, ledger, clock, client, random, metrics, wake, busy, idle, places };
+        Ok(Self { shared: Arc::new(shared) })
+    }
+
+    /// A handle on it.
+    #[must_use]
+    pub fn handle(&self) -> Handle {
+        Handle { shared: Arc::clone(&self.shared) }
+    }
+
+    /// Delivers until `shutdown`; then lets requests on their way end within the grace and abandons the rest, which
+    /// stay pending.
+    pub async fn run(self, shutdown: CancellationToken) {
+        let mut turns = JoinSet::new();
+        loop {
+            let mut healthy = match self.shared.begin_turns(&mut turns, &shutdown).await {
+                Ok(()) => true,
+                Err(error) => {
+                    tracing::warn!(error = &error as &dyn std::error::Error, "failed to read the webhook outbox");
+                    false
+                }
+            };
+            let timer = tokio::time::sleep(self.shared.options.poll_interval);
+            tokio::pin!(timer);
+            // Wait for a reason to look again. After a failure of the ledger only the timer is one.
+            loop {
+                tokio::select! {
+                    () = shutdown.cancelled() => return self.shared.drain(turns).await,
+                    () = &mut timer => break,
+                    () = self.shared.wake.notified(), if healthy => break,
+                    Some(ended) = turns.join_next(), if !turns.is_empty() => {
+                        healthy &= self.shared.note_turn(ended);
+                        if healthy { break }
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl Handle {
+    /// Says that something was put into the outbox: call it after the transaction was committed. Without it the outbox
+    /// is looked at every [`Options::poll_interval`].
+    pub fn wake(&self) {
+        self.shared.wake.notify_one();
+    }
+
+    /// Attempts everything that is due now, whether or not the service runs, and returns when nothing is due and no
+    /// request is on its way. For tests and for a last delivery by hand.
+    ///
+    /// # Errors
+    /// [`Error::Ledger`].
+    pub async fn dispatch_all_pending(&self) -> Result<(), Error> {
+        let (mut turns, never) = (JoinSet::new(), CancellationToken::new());
+        loop {
+            let idle = self.shared.idle.notified();
+            self.shared.begin_turns(&mut turns, &never).await?;
+            if let Some(ended) = turns.join_next().await {
+                ended.map_err(|_| harbinger_store::ledger::Error::Conflict {
+                    reason: "a delivery task was stopped".to_owned(),
+                })??;
+                continue;
+            }
+            // Nothing of ours: perhaps the running service is sending.
+            if self.shared.busy().is_empty() {
+                return Ok(());
+            }
+            idle.await;
+        }
+    }
+}
+
+type Turn = Result<Result<(), Error>, tokio::task::JoinError>;
+
+impl Shared {
+    fn busy(&self) -> std::sync::MutexGuard<'_, HashSet<String>> {
+        self.busy.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Begins a task for every endpoint that has something due and none yet.
+    async fn begin_turns(
+        self: &Arc<Self>,
+        turns: &mut JoinSet<Result<(), Error>>,
+        shutdown: &CancellationToken,
+    ) -> Result<(), Error> {
+        let due = {
+            let mut reader = self.ledger.read().await?;
+            let (pending, dead) = outbox::backlog(&mut reader).await?;
+            self.metrics.pending.set(i64::try_from(pending).unwrap_or(i64::MAX));
+            self.metrics.dead.set(i64::try_from(dead).unwrap_or(i64::MAX));
+            outbox::endpoints_due(&mut reader, self.clock.now()).await?
+        };
+        for webhook_id in due {
+            if !self.busy().insert(webhook_id.clone()) {
+                continue;
+            }
+            let place = BusyEndpoint { shared: Arc::clone(self), webhook_id };
+            let shutdown = shutdown.clone();
+            turns.spawn(async move {
+                let shared = &place.shared;
+                let _permit = shared.places.acquire().await.expect("the semaphore is never closed");
+                shared.serve(&place.webhook_id, &shutdown).await
+            });
+        }
+        Ok(())
+    }
+
+    /// Whether a turn left the ledger in a state to go on with.
+    fn note_turn(&self, ended: Turn) -> bool {
+        match ended {
+            Ok(Ok(())) => true,
+            Ok(Err(error)) => {
+                tracing::warn!(error = &error as &dyn std::error::Error, "failed to serve a webhook endpoint");
+                false
+            }
+            Err(error) => {
+                tracing::error!(error = &error as &dyn std::error::Error, "a webhook delivery task ended early");
+                false
+            }
+        }
+    }
+
+    async fn drain(&self, mut turns: JoinSet<Result<(), Error>>) {
+        let all = async {
+            while let Some(ended) = turns.join_next().await {
+                self.note_turn(ended);
+            }
+        };
+        if tokio::time::timeout(self.options.grace, all).await.is_err() {
+            tracing::info!(endpoints = turns.len(), "left requests to slow webhook receivers; they stay pending");
+            turns.shutdown().await;
+        }
+    }
+
+    /// One turn of an endpoint: what is due, oldest first, one after another.
+    async fn serve(&self, webhook_id: &str, shutdown: &CancellationToken) -> Result<(), Error> {
+        for _ in 0..DELIVERIES_PER_TURN {
+            if shutdown.is_cancelled() {
+                break;
+            }
+            let (endpoint, delivery) = {
+                let mut reader = self.ledger.read().await?;
+                let Some(endpoint) = webhooks::find(&mut reader, webhook_id).await? else { break };
+                let Some(delivery) = outbox::next_due(&mut reader, webhook_id, self.clock.now()).await? else { break };
+                (endpoint, delivery)
+            };
+            let began = tokio::time::Instant::now();
+            let answer = request::send(&self.client, &self.options.guard, &endpoint, &delivery, self.clock.now()).await;
+            let seconds = began.elapsed().as_secs_f64();
+            // What cannot be recorded is recorded later and not sent again meanwhile: a full disk of ours must not
+            // become a flood of repeats at the receiver's.
+            while let Err(error) = self.settle(&endpoint, &delivery, &answer, seconds).await {
+                tracing::warn!(
+                    webhook_id,
+                    error = &error as &dyn std::error::Error,
+                    "failed to record a webhook delivery"
+                );
+                tokio::select! {
+                    () = tokio::time::sleep(self.options.poll_interval) => {}
+                    () = shutdown.cancelled() => return Err(error),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes what became of an attempt, and switches the endpoint off where that calls for it, in one transaction.
+    async fn settle(
+        &self,
+        endpoint: &Webhook,
+        delivery: &Delivery,
+        answer: &Answer,
+        seconds: f64,
+    ) -> Result<(), Error> {
+        let now = self.clock.now();
+        let unit = self.random.lock().unwrap_or_else(PoisonError::into_inner).random::<f64>();
+        let recorded = match answer.verdict {
+            Verdict::Accepted { status } => Recorded::Delivered { status },
+            Verdict::Gone => Recorded::Dead { status: answer.status(), error: answer.reason() },
+            Verdict::Failed { retry_after, .. } => {
+                match schedule::next_attempt(delivery.attempts + 1, now, retry_after, unit) {
+                    Some(next_attempt_wall) => {
+                        Recorded::Retry { status: answer.status(), error: answer.reason(), next_attempt_wall }
+                    }
+                    None => Recorded::Dead { status: answer.status(), error: answer.reason() },
+                }
+            }
+        };
+        let result = match recorded {
+            Recorded::Delivered { .. } => AttemptResult::Delivered,
+            Recorded::Retry { .. } => AttemptResult::Retry,
+            Recorded::Dead { .. } => AttemptResult::Dead,
+        };
+        let mut transaction = self.ledger.write().await?;
+        let still_ours = outbox::record(&mut transaction, delivery, &recorded, now).await?;
+        let disabled = if still_ours && result == AttemptResult::Dead {
+            self.switch_off(&mut transaction, endpoint, answer).await?
+        } else {
+            None
+        };
+        transaction.commit().await.map_err(harbinger_store::ledger::Error::from)?;
+        self.metrics.attempt(result, seconds);
+        self.log(endpoint, delivery, &recorded, disabled.as_deref());
+        Ok(())
+    }
+
+    /// Switches an endpoint off that is gone or has failed for days; returns the reason where it did.
+    async fn switch_off(
+        &self,
+        connection: &mut harbinger_store::ledger::Connection,
+        endpoint: &Webhook,
+        answer: &Answer,
+    ) -> Result<Option<String>, Error> {
+        let now = self.clock.now();
+        let reason = if matches!(answer.verdict, Verdict::Gone) {
+            "it answered 410 Gone".to_owned()
+        } else {
+            match outbox::failing_since(connection, &endpoint.webhook_id).await? {
+                Some(since) if since + self.options.disable_after <= now => {
+                    format!("nothing has reached it since {since}")
+                }
+                Some(_) | None => return Ok(None),
+            }
+        };
+        webhooks::disable(connection, &endpoint.tenant, &endpoint.webhook_id, &reason).await?;
+        let data = serde_json::json!({ "id": endpoint.webhook_id, "url": endpoint.url, "reason": reason });
+        let body = event::body("webhook.disabled", &endpoint.webhook_id, now, &data);
+        let change = NewChange {
+            tenant: &endpoint.tenant,
+            kind: "webhook.disabled",
+            subject: &endpoint.webhook_id,
+            at: now,
+            at_wall: now,
+            body: &body,
+        };
+        changes::append(connection, change).await?;
+        Ok(Some(reason))
+    }
+
+    fn log(&self, endpoint: &Webhook, delivery: &Delivery, recorded: &Recorded, disabled: Option<&str>) {
+        let (webhook_id, delivery_id) = (&endpoint.webhook_id, &delivery.delivery_id);
+        match recorded {
+            Recorded::Delivered { status } => tracing::debug!(webhook_id, delivery_id, status, "delivered a webhook"),
+            Recorded::Retry { error, next_attempt_wall, .. } => {
+                tracing::debug!(webhook_id, delivery_id, error, %next_attempt_wall, "a webhook attempt failed");
+            }
+            Recorded::Dead { error, .. } => {
+                tracing::warn!(webhook_id, delivery_id, error, "a webhook is a dead letter")
+            }
+        }
+        if let Some(reason) = disabled {
+            self.metrics.endpoint_disabled();
+            tracing::warn!(webhook_id, reason, "switched a webhook endpoint off");
+        }
+    }
+}
+
+/// Holds an endpoint's place among the busy ones, and frees it however its task ends.
+struct BusyEndpoint {
+    shared: Arc<Shared>,
+    webhook_id: String,
+}
+
+impl Drop for BusyEndpoint {
+    fn drop(&mut self) {
+        self.shared.busy().remove(&self.webhook_id);
+        self.shared.idle.notify_waiters();
+    }
+}
