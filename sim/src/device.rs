@@ -52,7 +52,7 @@ pub(crate) enum Change {
 #[derive(Debug, Clone)]
 pub(crate) struct Device {
     seed: u64,
-    index: u32,
+    stream: u32,
     key: DeviceKey,
     blueprint: &'static Blueprint,
     signals: Vec<SignalId>,
@@ -65,12 +65,13 @@ pub(crate) struct Device {
 }
 
 impl Device {
-    /// The `index`-th device of a fleet. Its first pieces are as old as itself and known to work at the start.
-    pub(crate) fn new(options: &Options, seed: u64, index: u32, placed: &Placed) -> Self {
+    /// A device as it stands at the start. Its first pieces are as old as itself and known to work at the start.
+    pub(crate) fn new(options: &Options, seed: u64, placed: &Placed) -> Self {
+        let stream = placed.stream;
         let blueprint = &BLUEPRINTS[placed.blueprint];
         let installed_at = placed.device.installed_at.unwrap_or(options.start);
         let age = age_days(Some(installed_at), options.start);
-        let mut noise = Noise::at(seed, index, Purpose::Traits, 0);
+        let mut noise = Noise::at(seed, stream, Purpose::Traits, 0);
         let traits =
             Traits { gain: 1.0 + 0.04 * noise.normal().clamp(-2.5, 2.5), warmth_c: noise.normal().clamp(-2.5, 2.5) };
         let slots = std::array::from_fn(|n| {
@@ -85,7 +86,7 @@ impl Device {
                 component: id!(ComponentId, spec.component),
                 part: id!(PartId, spec.part),
                 wear,
-                piece: Piece::draw(&wear, installed_at, age, &mut Noise::at(seed, index, Purpose::Slot(n as u8), 0)),
+                piece: Piece::draw(&wear, installed_at, age, &mut Noise::at(seed, stream, Purpose::Slot(n as u8), 0)),
                 generation: 0,
                 told: false,
                 replacement_at: None,
@@ -93,7 +94,7 @@ impl Device {
         });
         Self {
             seed,
-            index,
+            stream,
             key: DeviceKey::new(placed.device.tenant.clone(), placed.device.device.clone()),
             blueprint,
             signals: blueprint.signals.iter().map(|signal| id!(SignalId, signal.name)).collect(),
@@ -157,7 +158,7 @@ impl Device {
         let slot = &mut self.slots[n];
         let reason = if slot.told { MaintenanceReason::Failure } else { MaintenanceReason::Planned };
         slot.generation += 1;
-        let mut noise = Noise::at(self.seed, self.index, Purpose::Slot(n as u8), slot.generation);
+        let mut noise = Noise::at(self.seed, self.stream, Purpose::Slot(n as u8), slot.generation);
         slot.piece = Piece::draw(&slot.wear, at, 0.0, &mut noise);
         slot.told = false;
         slot.replacement_at = None;
@@ -182,7 +183,7 @@ impl Device {
             let piece = &self.slots[n].piece;
             Condition { severity: piece.severity(now), failed: piece.failed(now) }
         });
-        let mut noise = Noise::at(self.seed, self.index, Purpose::Readings, step);
+        let mut noise = Noise::at(self.seed, self.stream, Purpose::Readings, step);
         let around = self.surroundings(now, cadence);
         let lost = noise.uniform() < self.lost_reading_share;
         let values = match &self.blueprint.family {
@@ -231,7 +232,7 @@ impl Device {
 
     fn surroundings(&self, now: Timestamp, cadence: Duration) -> Surroundings {
         let block = now.floor_to(REGIME_BLOCK).millis() / REGIME_BLOCK.millis();
-        let mut left = Noise::at(self.seed, self.index, Purpose::Regime, block.unsigned_abs()).uniform();
+        let mut left = Noise::at(self.seed, self.stream, Purpose::Regime, block.unsigned_abs()).uniform();
         let mut load = 0.5;
         for (share, hardness) in REGIMES {
             load = hardness;

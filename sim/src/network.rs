@@ -61,6 +61,8 @@ const OLDEST_DEVICE_DAYS: f64 = 1200.0;
 #[derive(Debug, Clone)]
 pub(crate) struct Placed {
     pub(crate) device: Device,
+    /// Number of its random streams.
+    pub(crate) stream: u32,
     /// Position in [`BLUEPRINTS`].
     pub(crate) blueprint: usize,
     /// Hours that the sun is ahead of UTC there.
@@ -75,7 +77,7 @@ macro_rules! id {
 }
 pub(crate) use id;
 
-/// The devices of a fleet, in order of id within their model.
+/// The devices of a fleet, in order of id, as a bundle lists them.
 pub(crate) fn devices(options: &Options, seed: u64) -> Vec<Placed> {
     let second_half = options.servers / 2;
     let counts = [
@@ -84,22 +86,22 @@ pub(crate) fn devices(options: &Options, seed: u64) -> Vec<Placed> {
         (REFRIGERATOR, options.refrigerators),
         (AIR_CONDITIONER, options.air_conditioners),
     ];
-    counts
+    let mut devices: Vec<Placed> = counts
         .iter()
         .flat_map(|&(blueprint, count)| (1..=count).map(move |number| (blueprint, number)))
         .zip(0u32..)
-        .map(|((blueprint, number), index)| {
-            let mut noise = Noise::at(seed, index, Purpose::Traits, 1);
-            placed(options, blueprint, number, &mut noise)
-        })
-        .collect()
+        .map(|((blueprint, number), stream)| placed(options, blueprint, number, seed, stream))
+        .collect();
+    devices.sort_by(|a, b| a.device.device.cmp(&b.device.device));
+    devices
 }
 
-fn placed(options: &Options, index: usize, number: u32, noise: &mut Noise) -> Placed {
+fn placed(options: &Options, index: usize, number: u32, seed: u64, stream: u32) -> Placed {
+    let mut noise = Noise::at(seed, stream, Purpose::Traits, 1);
     let blueprint = &BLUEPRINTS[index];
-    let place = draw_place(options.forward_depots as usize, noise);
+    let place = draw_place(options.forward_depots as usize, &mut noise);
     let site = (noise.uniform() * SITES_PER_DEPOT).floor() + 1.0;
-    let contract = draw_contract(blueprint, noise);
+    let contract = draw_contract(blueprint, &mut noise);
     let age_days = noise.uniform() * OLDEST_DEVICE_DAYS / options.wear_acceleration;
     let name = format!("{}{number:03}", blueprint.prefix);
     let device = Device {
@@ -114,7 +116,7 @@ fn placed(options: &Options, index: usize, number: u32, noise: &mut Noise) -> Pl
         observed_from: Some(options.start),
         observed_until: None,
     };
-    Placed { device, blueprint: index, solar_hours: place.longitude / 15.0 }
+    Placed { device, stream, blueprint: index, solar_hours: place.longitude / 15.0 }
 }
 
 fn draw_place(forward_depots: usize, noise: &mut Noise) -> &'static Place {

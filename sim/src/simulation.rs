@@ -61,8 +61,7 @@ impl Simulation {
     pub fn new(options: Options, seed: u64) -> Result<Self, Error> {
         options.check()?;
         let placed = network::devices(&options, seed);
-        let devices: Vec<Device> =
-            (0u32..).zip(&placed).map(|(index, placed)| Device::new(&options, seed, index, placed)).collect();
+        let devices: Vec<Device> = placed.iter().map(|placed| Device::new(&options, seed, placed)).collect();
         let places = placed.iter().enumerate().map(|(place, placed)| (placed.device.device.clone(), place)).collect();
         let fleet = network::fleet(&options, placed.into_iter().map(|placed| placed.device).collect());
         Ok(Self { now: options.start, options, fleet, devices, places, steps: 0 })

@@ -155,11 +155,11 @@ fn a_past_holds_readings_events_failures_and_their_repairs() {
     let options = Options { cadence: Duration::from_hours(1), ..Options::default() };
     let (repair, cadence) = (options.repair_time, options.cadence);
     let past = history(options, 5, 60).unwrap();
-    assert_eq!(past.devices.len(), 120);
+    assert_eq!(past.histories.len(), 120);
     let expected = 120 * 60 * 24;
     assert!((expected * 97 / 100..=expected).contains(&past.readings()), "{} readings", past.readings());
     let mut failures = 0;
-    for known in past.devices.values() {
+    for known in past.histories.values() {
         assert!(known.readings.times.is_sorted() && known.events.is_sorted_by_key(|event| event.ts));
         failures += known.failures.len();
         for done in &known.maintenance {
