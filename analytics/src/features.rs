@@ -1,1 +1,517 @@
-//! Features of a device at a time, from what was known at that time.
+//! Features of a device at a time *t*: a pure function of what was known at *t*.
+//!
+//! Windows are windows in time and end at *t*; missing stays missing (NaN). Beside a device's own windows stand its
+//! deviation from the devices of the same hardware model (a drift of one against its cohort is the strongest early sign),
+//! the change against its own longer past, counts and recency of its events, and the age of the component.
+//!
+//! **Invariant**: nothing after *t* is read, so training, scoring a bundle and the live service compute the same bits.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use harbinger_core::{
+    ComponentId, DeviceEvent, Duration, HardwareModelId, SignalId, Summary, Timestamp,
+    fleet::{Maintenance, MaintenanceAction},
+    history::{Readings, Timeline, window},
+};
+use serde::{Deserialize, Serialize};
+
+/// Event codes beyond this many (the most frequent are kept) would make a feature space that no fleet can fill.
+const MAX_CODES: usize = 64;
+
+/// Windows over which signals and events are summarised.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Windows {
+    /// Length of the buckets that windows are merged from.
+    pub step: Duration,
+    /// The latest past.
+    pub short: Duration,
+    /// What is compared with the cohort.
+    pub mid: Duration,
+    /// What the latest past is compared with; nothing before it is read.
+    pub long: Duration,
+}
+
+impl Windows {
+    /// Windows for a fleet that reports once every `cadence`: hours for what reports hourly or faster, days otherwise.
+    #[must_use]
+    pub fn for_cadence(cadence: Duration) -> Self {
+        if cadence <= Duration::from_hours(2) {
+            Self {
+                step: Duration::from_hours(1),
+                short: Duration::from_hours(3),
+                mid: Duration::from_hours(24),
+                long: Duration::from_days(7),
+            }
+        } else {
+            Self {
+                step: Duration::from_hours(24),
+                short: Duration::from_hours(24),
+                mid: Duration::from_days(7),
+                long: Duration::from_days(30),
+            }
+        }
+    }
+
+    /// How far before *t* a feature may look.
+    #[must_use]
+    pub fn lookback(&self) -> Duration {
+        Duration::from_millis(self.long.millis() + self.step.millis())
+    }
+}
+
+/// Median time between readings of one device, over devices; `None` where no device has two readings.
+#[must_use]
+pub fn cadence<'a>(readings: impl Iterator<Item = &'a Readings>) -> Option<Duration> {
+    let mut gaps: Vec<i64> = readings.filter_map(median_gap).collect();
+    let middle = gaps.len() / 2;
+    (!gaps.is_empty()).then(|| Duration::from_millis(*gaps.select_nth_unstable(middle).1))
+}
+
+fn median_gap(readings: &Readings) -> Option<i64> {
+    let mut gaps: Vec<i64> = readings.times.windows(2).map(|pair| pair[1].millis() - pair[0].millis()).collect();
+    let middle = gaps.len() / 2;
+    (!gaps.is_empty()).then(|| *gaps.select_nth_unstable(middle).1)
+}
+
+/// One number of a row.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Feature {
+    /// Newest value of a signal inside the long window.
+    Last(SignalId),
+    /// Mean over the short window.
+    ShortMean(SignalId),
+    /// Mean over the middle window.
+    MidMean(SignalId),
+    /// Mean over the long window.
+    LongMean(SignalId),
+    /// Standard deviation over the middle window.
+    MidSpread(SignalId),
+    /// Smallest value in the middle window.
+    MidMin(SignalId),
+    /// Largest value in the middle window.
+    MidMax(SignalId),
+    /// Least-squares slope over the middle window, per hour.
+    MidSlope(SignalId),
+    /// Newest less oldest value of the long window: what a counter grew by.
+    LongChange(SignalId),
+    /// (short mean - long mean) / long standard deviation: change against the device's own past.
+    OwnDeviation(SignalId),
+    /// (middle mean - cohort's middle mean) / cohort's standard deviation.
+    CohortDeviation(SignalId),
+    /// Events of a code in the middle window.
+    MidEvents(String),
+    /// Events of a code in the long window.
+    LongEvents(String),
+    /// Hours since the newest event of a code inside the long window.
+    SinceEvent(String),
+    /// Hours since the newest reading inside the long window.
+    Staleness,
+    /// Hours since the component was replaced, or else since the device was installed.
+    ComponentAge,
+}
+
+impl Feature {
+    /// The signal or event code that the number is about.
+    #[must_use]
+    pub fn subject(&self) -> &str {
+        match self {
+            Self::Last(s)
+            | Self::ShortMean(s)
+            | Self::MidMean(s)
+            | Self::LongMean(s)
+            | Self::MidSpread(s)
+            | Self::MidMin(s)
+            | Self::MidMax(s)
+            | Self::MidSlope(s)
+            | Self::LongChange(s)
+            | Self::OwnDeviation(s)
+            | Self::CohortDeviation(s) => s.as_str(),
+            Self::MidEvents(code) | Self::LongEvents(code) | Self::SinceEvent(code) => code,
+            Self::Staleness => "staleness",
+            Self::ComponentAge => "component age",
+        }
+    }
+
+    /// What the number is, in words.
+    #[must_use]
+    pub fn words(&self, windows: &Windows) -> String {
+        let Windows { short, mid, long, .. } = windows;
+        match self {
+            Self::Last(s) => format!("newest {s}"),
+            Self::ShortMean(s) => format!("mean {s} of the last {short}"),
+            Self::MidMean(s) => format!("mean {s} of the last {mid}"),
+            Self::LongMean(s) => format!("mean {s} of the last {long}"),
+            Self::MidSpread(s) => format!("spread of {s} in the last {mid}"),
+            Self::MidMin(s) => format!("lowest {s} of the last {mid}"),
+            Self::MidMax(s) => format!("highest {s} of the last {mid}"),
+            Self::MidSlope(s) => format!("trend of {s} per hour over {mid}"),
+            Self::LongChange(s) => format!("change of {s} over {long}"),
+            Self::OwnDeviation(s) => format!("{s} of the last {short} against its own {long} in standard deviations"),
+            Self::CohortDeviation(s) => {
+                format!("{s} of the last {mid} against devices of its model in standard deviations")
+            }
+            Self::MidEvents(code) => format!("{code} events in the last {mid}"),
+            Self::LongEvents(code) => format!("{code} events in the last {long}"),
+            Self::SinceEvent(code) => format!("hours since the last {code}"),
+            Self::Staleness => "hours since the last reading".to_owned(),
+            Self::ComponentAge => "hours since the component was replaced".to_owned(),
+        }
+    }
+}
+
+/// Which numbers make a row, in which order. Chosen from training data and kept with the model.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FeatureSpace {
+    /// The windows.
+    pub windows: Windows,
+    /// The numbers of a row.
+    pub features: Vec<Feature>,
+    signals: Vec<SignalId>,
+    codes: Vec<String>,
+}
+
+/// What is known of one device; only what lies at or before *t* is used for a row at *t*.
+#[derive(Debug, Clone, Copy)]
+pub struct Known<'a> {
+    /// Its readings.
+    pub readings: &'a Readings,
+    /// The same readings in buckets of the space's step.
+    pub timeline: &'a Timeline,
+    /// The buckets of all devices of its hardware model.
+    pub cohort: Option<&'a Timeline>,
+    /// Its events in order of time.
+    pub events: &'a [DeviceEvent],
+    /// What was done to it, in order of time.
+    pub maintenance: &'a [Maintenance],
+    /// When it was installed.
+    pub installed_at: Option<Timestamp>,
+}
+
+impl FeatureSpace {
+    /// The space for devices that report these signals and event codes.
+    #[must_use]
+    pub fn new(windows: Windows, signals: BTreeSet<SignalId>, code_counts: &BTreeMap<String, usize>) -> Self {
+        let mut frequent: Vec<(&String, &usize)> = code_counts.iter().collect();
+        frequent.sort_by(|a, b| b.1.cmp(a.1).then(a.0.cmp(b.0)));
+        let mut codes: Vec<String> = frequent.into_iter().take(MAX_CODES).map(|(code, _)| code.clone()).collect();
+        codes.sort();
+        let signals: Vec<SignalId> = signals.into_iter().collect();
+        let per_signal: [fn(SignalId) -> Feature; 11] = [
+            Feature::Last,
+            Feature::ShortMean,
+            Feature::MidMean,
+            Feature::LongMean,
+            Feature::MidSpread,
+            Feature::MidMin,
+            Feature::MidMax,
+            Feature::MidSlope,
+            Feature::LongChange,
+            Feature::OwnDeviation,
+            Feature::CohortDeviation,
+        ];
+        let per_code: [fn(String) -> Feature; 3] = [Feature::MidEvents, Feature::LongEvents, Feature::SinceEvent];
+        let mut features: Vec<Feature> =
+            signals.iter().flat_map(|signal| per_signal.map(|of| of(signal.clone()))).collect();
+        features.extend(codes.iter().flat_map(|code| per_code.map(|of| of(code.clone()))));
+        if !signals.is_empty() {
+            features.push(Feature::Staleness);
+        }
+        features.push(Feature::ComponentAge);
+        Self { windows, features, signals, codes }
+    }
+
+    /// Numbers in a row.
+    #[must_use]
+    pub fn width(&self) -> usize {
+        self.features.len()
+    }
+
+    /// The row of a device at `t`, but for the component's age, which [`FeatureSpace::complete`] adds.
+    #[must_use]
+    pub fn device_row(&self, known: &Known<'_>, t: Timestamp) -> Vec<f64> {
+        let mut row = Vec::with_capacity(self.width());
+        for signal in &self.signals {
+            self.signal_features(known, signal, t, &mut row);
+        }
+        let from = t - self.windows.long;
+        let start = known.events.partition_point(|event| event.ts <= from);
+        let end = known.events.partition_point(|event| event.ts <= t);
+        let recent = &known.events[start.min(end)..end];
+        for code in &self.codes {
+            event_features(recent, code, t, t - self.windows.mid, &mut row);
+        }
+        if !self.signals.is_empty() {
+            row.push(self.staleness(known.readings, t));
+        }
+        row
+    }
+
+    /// The row of a component: the device's row and the component's age.
+    #[must_use]
+    pub fn complete(&self, device_row: &[f64], known: &Known<'_>, component: &ComponentId, t: Timestamp) -> Vec<f64> {
+        let mut row = Vec::with_capacity(device_row.len() + 1);
+        row.extend_from_slice(device_row);
+        row.push(component_age_hours(known, component, t).unwrap_or(f64::NAN));
+        row
+    }
+
+    fn signal_features(&self, known: &Known<'_>, signal: &SignalId, t: Timestamp, row: &mut Vec<f64>) {
+        let Windows { step, short, mid, long } = self.windows;
+        let buckets = known.timeline.signal(signal);
+        // What came after the last whole bucket, where t lies between two bucket ends.
+        let tail = tail_of(known.readings, signal, t.floor_to(step), t);
+        let upto = |length: Duration| window(buckets, t - length, t).merge(&tail);
+        let (short, mid_summary, long) = (upto(short), upto(mid), upto(long));
+        row.push(if long.is_empty() { f64::NAN } else { long.last });
+        for summary in [&short, &mid_summary, &long] {
+            row.push(summary.mean().unwrap_or(f64::NAN));
+        }
+        row.push(mid_summary.stddev().unwrap_or(f64::NAN));
+        row.push(if mid_summary.is_empty() { f64::NAN } else { mid_summary.min });
+        row.push(if mid_summary.is_empty() { f64::NAN } else { mid_summary.max });
+        row.push(mid_summary.slope_per_hour().unwrap_or(f64::NAN));
+        row.push(if long.is_empty() { f64::NAN } else { long.last - long.first });
+        row.push(deviation(&short, &long));
+        let cohort = known.cohort.map_or(Summary::EMPTY, |cohort| window(cohort.signal(signal), t - mid, t));
+        row.push(deviation(&mid_summary, &cohort));
+    }
+
+    fn staleness(&self, readings: &Readings, t: Timestamp) -> f64 {
+        let upto = readings.times.partition_point(|&ts| ts <= t);
+        match upto.checked_sub(1).map(|last| readings.times[last]) {
+            Some(last) if last > t - self.windows.long => t.hours_since(last),
+            _ => f64::NAN,
+        }
+    }
+}
+
+/// Samples of a signal in `(from, to]`, straight from the readings.
+fn tail_of(readings: &Readings, signal: &SignalId, from: Timestamp, to: Timestamp) -> Summary {
+    let start = readings.times.partition_point(|&ts| ts <= from);
+    let end = readings.times.partition_point(|&ts| ts <= to);
+    if start >= end {
+        return Summary::EMPTY;
+    }
+    let Some(column) = readings.column(signal) else { return Summary::EMPTY };
+    let samples = readings.times[start..end].iter().zip(&column[start..end]).filter(|(_, value)| !value.is_nan());
+    samples.fold(Summary::EMPTY, |all, (&ts, &value)| all.merge(&Summary::of(ts, value)))
+}
+
+/// How many standard deviations of `past` the mean of `now` lies from its mean; 0 where the past does not vary and the
+/// present is the same, missing where either has no samples or the past does not vary and the present differs.
+fn deviation(now: &Summary, past: &Summary) -> f64 {
+    match (now.mean(), past.mean(), past.stddev()) {
+        (Some(now), Some(mean), Some(spread)) if spread > 0.0 => (now - mean) / spread,
+        (Some(now), Some(mean), _) if now == mean => 0.0,
+        _ => f64::NAN,
+    }
+}
+
+fn event_features(recent: &[DeviceEvent], code: &str, t: Timestamp, mid_from: Timestamp, row: &mut Vec<f64>) {
+    let of_code = || recent.iter().filter(|event| &*event.code == code);
+    row.push(of_code().filter(|event| event.ts > mid_from).count() as f64);
+    row.push(of_code().count() as f64);
+    row.push(of_code().next_back().map_or(f64::NAN, |event| t.hours_since(event.ts)));
+}
+
+/// Hours since the component was last replaced at or before `t`, or else since the device was installed.
+#[must_use]
+pub fn component_age_hours(known: &Known<'_>, component: &ComponentId, t: Timestamp) -> Option<f64> {
+    let replaced = known
+        .maintenance
+        .iter()
+        .rev()
+        .find(|m| m.ts <= t && m.component == *component && m.action == MaintenanceAction::Replaced)
+        .map(|m| m.ts);
+    let since = replaced.or(known.installed_at.filter(|&installed| installed <= t))?;
+    Some(t.hours_since(since))
+}
+
+/// Buckets of all devices of each hardware model, merged in the order in which devices are added.
+#[derive(Debug, Clone, Default)]
+pub struct Cohorts {
+    by_model: BTreeMap<HardwareModelId, BTreeMap<SignalId, BTreeMap<Timestamp, Summary>>>,
+    step: Duration,
+}
+
+impl Cohorts {
+    /// No devices yet, buckets of `step`.
+    #[must_use]
+    pub fn new(step: Duration) -> Self {
+        Self { by_model: BTreeMap::new(), step }
+    }
+
+    /// Adds a device. Call in order of device id: rounding depends on the order of merging.
+    pub fn add(&mut self, model: &HardwareModelId, timeline: &Timeline) {
+        let signals = match self.by_model.get_mut(model) {
+            Some(signals) => signals,
+            None => self.by_model.entry(model.clone()).or_default(),
+        };
+        for (signal, buckets) in &timeline.signals {
+            let merged = match signals.get_mut(signal) {
+                Some(merged) => merged,
+                None => signals.entry(signal.clone()).or_default(),
+            };
+            for (end, bucket) in buckets {
+                let all = merged.entry(*end).or_insert(Summary::EMPTY);
+                *all = all.merge(bucket);
+            }
+        }
+    }
+
+    /// The cohorts' buckets by hardware model.
+    #[must_use]
+    pub fn finish(self) -> BTreeMap<HardwareModelId, Timeline> {
+        let step = self.step;
+        let timeline = |signals: BTreeMap<SignalId, BTreeMap<Timestamp, Summary>>| Timeline {
+            step,
+            signals: signals.into_iter().map(|(signal, buckets)| (signal, buckets.into_iter().collect())).collect(),
+        };
+        self.by_model.into_iter().map(|(model, signals)| (model, timeline(signals))).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Arc;
+
+    use harbinger_core::{DeviceKey, Severity, fleet::MaintenanceReason};
+
+    fn hour(n: i64) -> Timestamp {
+        Timestamp::from_millis(1_420_070_400_000) + Duration::from_hours(n)
+    }
+
+    fn id<T: std::str::FromStr>(text: &str) -> T
+    where
+        T::Err: std::fmt::Debug,
+    {
+        text.parse().unwrap()
+    }
+
+    fn ramp(hours: i64) -> Readings {
+        let mut readings = Readings::default();
+        for n in 0..hours {
+            readings.push(hour(n), &[(id("temp"), n as f64)]);
+        }
+        readings
+    }
+
+    fn space() -> FeatureSpace {
+        let windows = Windows::for_cadence(Duration::from_hours(1));
+        FeatureSpace::new(windows, [id("temp")].into(), &[("E1".to_owned(), 3)].into())
+    }
+
+    fn row_at(space: &FeatureSpace, readings: &Readings, events: &[DeviceEvent], t: Timestamp) -> Vec<f64> {
+        let timeline = Timeline::of(readings, space.windows.step);
+        let known = Known { readings, timeline: &timeline, cohort: None, events, maintenance: &[], installed_at: None };
+        let device = space.device_row(&known, t);
+        space.complete(&device, &known, &id("fan"), t)
+    }
+
+    #[track_caller]
+    fn value(space: &FeatureSpace, row: &[f64], feature: &Feature) -> f64 {
+        row[space.features.iter().position(|f| f == feature).unwrap()]
+    }
+
+    fn event(n: i64, code: &str) -> DeviceEvent {
+        let key = DeviceKey::new(id("acme"), id("d1"));
+        DeviceEvent { key, ts: hour(n), code: Arc::from(code), severity: Severity::Warning, message: None }
+    }
+
+    /// A ramp of one an hour, by hand: the last three hours are 198, 199, 200.
+    #[test]
+    fn windows_end_at_t_and_hold_it() {
+        let space = space();
+        let row = row_at(&space, &ramp(300), &[event(190, "E1"), event(100, "E1"), event(250, "E1")], hour(200));
+        assert_eq!(value(&space, &row, &Feature::Last(id("temp"))), 200.0);
+        assert_eq!(value(&space, &row, &Feature::ShortMean(id("temp"))), 199.0);
+        assert_eq!(value(&space, &row, &Feature::MidMax(id("temp"))), 200.0);
+        assert_eq!(value(&space, &row, &Feature::MidMin(id("temp"))), 177.0);
+        assert!((value(&space, &row, &Feature::MidSlope(id("temp"))) - 1.0).abs() < 1e-9);
+        assert_eq!(value(&space, &row, &Feature::LongChange(id("temp"))), 167.0);
+        assert_eq!(value(&space, &row, &Feature::MidEvents("E1".to_owned())), 1.0);
+        assert_eq!(value(&space, &row, &Feature::LongEvents("E1".to_owned())), 2.0);
+        assert_eq!(row.len(), space.width());
+    }
+
+    /// Whatever lies after t, and whether t falls on a bucket's end or not, the row is the same bits.
+    #[test]
+    fn nothing_after_t_is_read() {
+        let space = space();
+        for minutes in [0, 20] {
+            let t = hour(200) + Duration::from_secs(minutes * 60);
+            let all = row_at(&space, &ramp(300), &[event(190, "E1"), event(202, "E1")], t);
+            let cut = row_at(&space, &ramp(201), &[event(190, "E1")], t);
+            let bits = |row: &[f64]| row.iter().map(|v| v.to_bits()).collect::<Vec<_>>();
+            assert_eq!(bits(&all), bits(&cut));
+        }
+    }
+
+    /// Only what lies inside the lookback matters: the live service reads no more than that.
+    #[test]
+    fn nothing_before_the_lookback_is_read() {
+        let space = space();
+        let (t, whole) = (hour(290), ramp(300));
+        let mut recent = Readings::default();
+        for n in 0..300 {
+            if hour(n) > t - space.windows.lookback() {
+                recent.push(hour(n), &[(id("temp"), n as f64)]);
+            }
+        }
+        let bits = |row: Vec<f64>| row.iter().map(|v| v.to_bits()).collect::<Vec<_>>();
+        assert_eq!(bits(row_at(&space, &whole, &[], t)), bits(row_at(&space, &recent, &[], t)));
+    }
+
+    #[test]
+    fn age_counts_from_the_last_replacement_before_t() {
+        let replaced = |n: i64, component: &str| Maintenance {
+            ts: hour(n),
+            device: id("d1"),
+            component: id(component),
+            action: MaintenanceAction::Replaced,
+            reason: MaintenanceReason::Planned,
+        };
+        let maintenance = [replaced(10, "fan"), replaced(40, "pump"), replaced(90, "fan")];
+        let (readings, timeline) = (Readings::default(), Timeline::default());
+        let known = Known {
+            readings: &readings,
+            timeline: &timeline,
+            cohort: None,
+            events: &[],
+            maintenance: &maintenance,
+            installed_at: Some(hour(0)),
+        };
+        assert_eq!(component_age_hours(&known, &id("fan"), hour(50)), Some(40.0));
+        assert_eq!(component_age_hours(&known, &id("fan"), hour(95)), Some(5.0));
+        assert_eq!(component_age_hours(&known, &id("belt"), hour(95)), Some(95.0));
+    }
+
+    #[test]
+    fn a_device_far_from_its_cohort_stands_out() {
+        let mut cohorts = Cohorts::new(Duration::from_hours(1));
+        let mut own = Timeline::default();
+        for device in 0..10 {
+            let mut readings = Readings::default();
+            for n in 0..30 {
+                readings.push(hour(n), &[(id("temp"), f64::from(device % 3) + if device == 9 { 50.0 } else { 0.0 })]);
+            }
+            own = Timeline::of(&readings, Duration::from_hours(1));
+            cohorts.add(&id("m1"), &own);
+        }
+        let cohorts = cohorts.finish();
+        let readings = Readings::default();
+        let known = Known {
+            readings: &readings,
+            timeline: &own,
+            cohort: cohorts.get(&id::<HardwareModelId>("m1")),
+            events: &[],
+            maintenance: &[],
+            installed_at: None,
+        };
+        let row = space().device_row(&known, hour(29));
+        let z = value(&space(), &row, &Feature::CohortDeviation(id("temp")));
+        assert!(z > 2.5, "{z}");
+    }
+}

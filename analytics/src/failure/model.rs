@@ -1,0 +1,257 @@
+//! The model as it is kept: a versioned JSON document whose version is the hash of what it says.
+
+use std::{collections::BTreeMap, path::Path};
+
+use harbinger_core::{ComponentId, Duration, Timestamp};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use super::{calibration::Calibration, forest::Forest};
+use crate::{features::FeatureSpace, lifetime::Weibull};
+
+/// Format of the model document; another one is refused by name.
+pub const FORMAT: u32 = 1;
+
+/// The file of a model in its folder.
+const FILE: &str = "model.json";
+
+/// A model that could not be kept or opened.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The file could not be read or written.
+    #[error("failed to {attempt} {path}")]
+    Io {
+        /// What was attempted.
+        attempt: &'static str,
+        /// On which file.
+        path: String,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The document is not a model.
+    #[error("{path} is not a model: {reason}")]
+    Damaged {
+        /// Which file.
+        path: String,
+        /// What is wrong.
+        reason: String,
+    },
+    /// The document is of another format.
+    #[error("{path} has model format {found}, this program reads format {FORMAT}; train it again")]
+    Format {
+        /// Which file.
+        path: String,
+        /// What it says.
+        found: u64,
+    },
+}
+
+/// What was learnt of a tenant's fleet.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Model {
+    /// [`FORMAT`].
+    pub format: u32,
+    /// The first 12 hexadecimal digits of the SHA-256 of everything else.
+    pub version: String,
+    /// Nothing after this was used.
+    pub trained_until: Timestamp,
+    /// Horizons, rising from the main one... the first is the main one.
+    pub horizons: Vec<Duration>,
+    /// Between two scores of a device, unless told otherwise.
+    pub every: Duration,
+    /// Remaining useful life is not counted beyond this.
+    pub rul_cap: Duration,
+    /// One a kind of device, in order of kind.
+    pub families: Vec<Family>,
+}
+
+/// Devices of one kind.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Family {
+    /// The kind of the hardware models.
+    pub kind: String,
+    /// What rows are made of.
+    pub space: FeatureSpace,
+    /// Main-horizon probability above which a row alarms; `None` where nothing could choose one.
+    pub threshold: Option<f64>,
+    /// A predictor for each component.
+    pub components: BTreeMap<ComponentId, ComponentModel>,
+    /// How well the held-out devices were predicted.
+    pub quality: Quality,
+}
+
+/// How held-out devices were predicted, main horizon, all components of the family.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Quality {
+    /// Failures among the training rows.
+    pub failures: usize,
+    /// Rows that stand for all training rows.
+    pub rows: usize,
+    /// Share of rows that a failure follows.
+    pub base_rate: f64,
+    /// Brier score of the calibrated probabilities.
+    pub brier: f64,
+    /// Brier score of the base rate: `b (1 - b)`.
+    pub brier_base: f64,
+    /// Precision over rows at the threshold.
+    pub precision: f64,
+    /// Recall over rows at the threshold.
+    pub recall: f64,
+}
+
+/// How a component's failures are predicted.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum ComponentModel {
+    /// A forest a horizon.
+    Forest {
+        /// Failures it learnt from.
+        failures: usize,
+        /// One a horizon of the model.
+        horizons: Vec<HorizonModel>,
+    },
+    /// Too few failures for a forest: a lifetime distribution in days of age.
+    Lifetime {
+        /// Failures it learnt from.
+        failures: usize,
+        /// The distribution.
+        weibull: Weibull,
+        /// For a slot whose age is not known.
+        rate_per_day: f64,
+    },
+    /// No failure with an age, or none at all: a rate.
+    Rate {
+        /// Failures it learnt from.
+        failures: usize,
+        /// Failures a day of a slot.
+        rate_per_day: f64,
+    },
+}
+
+impl ComponentModel {
+    /// The family of the predictor in a word.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Forest { .. } => "forest",
+            Self::Lifetime { .. } => "lifetime",
+            Self::Rate { .. } => "rate",
+        }
+    }
+}
+
+/// A forest and what its score means.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HorizonModel {
+    /// Ranks.
+    pub forest: Forest,
+    /// Score to probability.
+    pub calibration: Calibration,
+}
+
+impl Model {
+    /// Sets the version to the hash of the content.
+    pub(super) fn seal(mut self) -> Self {
+        self.version = String::new();
+        let content = serde_json::to_vec(&self).expect("a model has no map with keys that JSON cannot write");
+        let digest = Sha256::digest(&content);
+        self.version = digest.iter().take(6).map(|byte| format!("{byte:02x}")).collect();
+        self
+    }
+
+    /// Writes the model into `folder`, whole or not at all.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn save(&self, folder: &Path) -> Result<(), Error> {
+        let text = serde_json::to_vec(self).expect("a model has no map with keys that JSON cannot write");
+        let (path, part) = (folder.join(FILE), folder.join("model.json.part"));
+        let io = |attempt, path: &Path| {
+            let path = path.display().to_string();
+            move |source| Error::Io { attempt, path, source }
+        };
+        std::fs::create_dir_all(folder).map_err(io("make", folder))?;
+        std::fs::write(&part, text).map_err(io("write", &part))?;
+        std::fs::File::open(&part).and_then(|file| file.sync_all()).map_err(io("sync", &part))?;
+        std::fs::rename(&part, &path).map_err(io("rename", &part))
+    }
+
+    /// Opens the model in `folder`.
+    ///
+    /// # Errors
+    /// [`Error`], naming the file and what is wrong with it.
+    pub fn open(folder: &Path) -> Result<Self, Error> {
+        let path = folder.join(FILE);
+        let name = path.display().to_string();
+        let text = std::fs::read(&path).map_err(|source| Error::Io { attempt: "read", path: name.clone(), source })?;
+        Self::parse(&text, name)
+    }
+
+    fn parse(text: &[u8], path: String) -> Result<Self, Error> {
+        let damaged = |reason: String| Error::Damaged { path: path.clone(), reason };
+        #[derive(Deserialize)]
+        struct Head {
+            format: u64,
+        }
+        let head: Head = serde_json::from_slice(text).map_err(|error| damaged(error.to_string()))?;
+        if head.format != u64::from(FORMAT) {
+            return Err(Error::Format { path, found: head.format });
+        }
+        let model: Self = serde_json::from_slice(text).map_err(|error| damaged(error.to_string()))?;
+        if model.horizons.is_empty() {
+            return Err(damaged("it has no horizon".to_owned()));
+        }
+        for family in &model.families {
+            for (component, predictor) in &family.components {
+                model.check(family, predictor).map_err(|why| damaged(format!("{} {component}: {why}", family.kind)))?;
+            }
+        }
+        let version = model.version.clone();
+        let model = model.seal();
+        if model.version == version { Ok(model) } else { Err(damaged("its content is not what its version says".to_owned())) }
+    }
+
+    fn check(&self, family: &Family, predictor: &ComponentModel) -> Result<(), &'static str> {
+        match predictor {
+            ComponentModel::Forest { horizons, .. } if horizons.len() != self.horizons.len() => {
+                Err("it has not one forest a horizon")
+            }
+            ComponentModel::Forest { horizons, .. } => {
+                let sound = |h: &HorizonModel| {
+                    h.forest.width() == family.space.width() && h.forest.is_sound() && h.calibration.is_sound()
+                };
+                if horizons.iter().all(sound) { Ok(()) } else { Err("its forest does not fit its features") }
+            }
+            ComponentModel::Lifetime { rate_per_day, .. } | ComponentModel::Rate { rate_per_day, .. } => {
+                if rate_per_day.is_finite() && *rate_per_day >= 0.0 { Ok(()) } else { Err("its rate is not a rate") }
+            }
+        }
+    }
+
+    /// How far before *t* a score at *t* looks.
+    #[must_use]
+    pub fn lookback(&self) -> Duration {
+        self.families.iter().map(|family| family.space.windows.lookback()).max().unwrap_or(Duration::from_days(31))
+    }
+
+    /// The family of a kind of device.
+    #[must_use]
+    pub fn family(&self, kind: &str) -> Option<&Family> {
+        self.families.iter().find(|family| family.kind == kind)
+    }
+
+    /// Failures that the model learnt from.
+    #[must_use]
+    pub fn failures(&self) -> usize {
+        let of = |component: &ComponentModel| match component {
+            ComponentModel::Forest { failures, .. }
+            | ComponentModel::Lifetime { failures, .. }
+            | ComponentModel::Rate { failures, .. } => *failures,
+        };
+        self.families.iter().flat_map(|family| family.components.values()).map(of).sum()
+    }
+}

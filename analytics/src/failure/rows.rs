@@ -1,0 +1,155 @@
+//! Training rows: which device, component and time, with what label for each horizon, standing for how many.
+
+use std::collections::BTreeMap;
+
+use harbinger_core::{
+    ComponentId, Duration, HardwareModelId, Timestamp,
+    fleet::{Failure, MaintenanceAction},
+    history::{DeviceHistory, Timeline},
+};
+use rayon::prelude::*;
+
+use super::{Subject, grid};
+use crate::features::{FeatureSpace, Known};
+
+/// Most rows that a component's forests learn from: beyond that only negatives repeat themselves.
+const MAX_ROWS: usize = 16_000;
+
+/// A row to learn from.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Row {
+    /// Place of the device among the subjects.
+    pub subject: usize,
+    /// When.
+    pub t: Timestamp,
+    /// One a horizon: whether the component failed in `(t, t + horizon]`; `None` where that is not known yet.
+    pub labels: Vec<Option<bool>>,
+    /// How many rows it stands for.
+    pub weight: f64,
+    /// Features.
+    pub features: Vec<f64>,
+}
+
+/// Times at which a component of a device failed.
+pub(super) fn failure_times(history: &DeviceHistory, component: &ComponentId, until: Timestamp) -> Vec<Timestamp> {
+    let of = |f: &&Failure| f.component == *component && f.ts <= until;
+    history.failures.iter().filter(of).map(|f| f.ts).collect()
+}
+
+/// Whether the component has failed at or before `t` and was not replaced since.
+fn is_down(history: &DeviceHistory, component: &ComponentId, failures: &[Timestamp], t: Timestamp) -> bool {
+    let Some(&failed) = failures.iter().rev().find(|&&failed| failed <= t) else { return false };
+    !history.maintenance.iter().any(|m| {
+        m.component == *component && m.action == MaintenanceAction::Replaced && m.ts >= failed && m.ts <= t
+    })
+}
+
+/// The labelled times of one slot, without features.
+fn slot_rows(
+    place: usize,
+    subject: &Subject<'_>,
+    component: &ComponentId,
+    horizons: &[Duration],
+    every: Duration,
+    until: Timestamp,
+) -> Vec<Row> {
+    let Some(observed) = subject.observed else { return Vec::new() };
+    let failures = failure_times(subject.history, component, until);
+    let label = |t: Timestamp, horizon: Duration| {
+        let fails = failures.iter().any(|&failed| t < failed && failed <= t + horizon);
+        (fails || t + horizon <= until).then_some(fails)
+    };
+    grid(observed.from, observed.until.min(until), every)
+        .filter(|&t| !is_down(subject.history, component, &failures, t))
+        .map(|t| Row {
+            subject: place,
+            t,
+            labels: horizons.iter().map(|&horizon| label(t, horizon)).collect(),
+            weight: 1.0,
+            features: Vec::new(),
+        })
+        .filter(|row| row.labels.first().is_some_and(Option::is_some))
+        .collect()
+}
+
+/// The rows of a component over all devices that have it: all that a failure follows, and of the others as many as fit,
+/// chosen evenly by a hash of device and time so that adding a device does not reshuffle the rest.
+pub(super) fn component_rows(
+    subjects: &[Subject<'_>],
+    members: &[usize],
+    component: &ComponentId,
+    horizons: &[Duration],
+    every: Duration,
+    until: Timestamp,
+) -> Vec<Row> {
+    let rows: Vec<Row> = members
+        .par_iter()
+        .map(|&place| slot_rows(place, &subjects[place], component, horizons, every, until))
+        .collect::<Vec<_>>()
+        .concat();
+    let positive = |row: &Row| row.labels.contains(&Some(true));
+    let positives = rows.iter().filter(|row| positive(row)).count();
+    let negatives = rows.len() - positives;
+    let room = MAX_ROWS.saturating_sub(positives).max(positives);
+    if negatives <= room {
+        return rows;
+    }
+    let share = room as f64 / negatives as f64;
+    let chosen = |row: &Row| {
+        let device = subjects[row.subject].device.device.as_str();
+        unit_hash(device, row.t.millis()) < share
+    };
+    let mut kept: Vec<Row> = rows.into_iter().filter(|row| positive(row) || chosen(row)).collect();
+    let kept_negatives = kept.len() - positives;
+    for row in kept.iter_mut().filter(|row| !positive(row)) {
+        row.weight = negatives as f64 / kept_negatives as f64;
+    }
+    kept
+}
+
+/// A number in 0..1 from a device and a time: FNV-1a, then mixed (the tail of MurmurHash3).
+pub(super) fn unit_hash(device: &str, millis: i64) -> f64 {
+    let mut hash: u64 = 0xcbf2_9ce4_8422_2325;
+    for byte in device.bytes().chain(millis.to_le_bytes()) {
+        hash = (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
+    }
+    hash = (hash ^ (hash >> 33)).wrapping_mul(0xff51_afd7_ed55_8ccd);
+    hash = (hash ^ (hash >> 33)).wrapping_mul(0xc4ce_b9fe_1a85_ec53);
+    ((hash ^ (hash >> 33)) >> 11) as f64 / (1u64 << 53) as f64
+}
+
+/// Fills in the features of rows, which are in order of subject.
+pub(super) fn fill(
+    rows: &mut [Row],
+    subjects: &[Subject<'_>],
+    component: &ComponentId,
+    space: &FeatureSpace,
+    cohorts: &BTreeMap<HardwareModelId, Timeline>,
+) {
+    rows.par_chunk_by_mut(|a, b| a.subject == b.subject).for_each(|rows| {
+        let Some(first) = rows.first() else { return };
+        let subject = &subjects[first.subject];
+        let timeline = Timeline::of(&subject.history.readings, space.windows.step);
+        let known = known(subject, &timeline, cohorts);
+        for row in rows {
+            let device_row = space.device_row(&known, row.t);
+            row.features = space.complete(&device_row, &known, component, row.t);
+        }
+    });
+}
+
+/// What features may know of a subject.
+pub(super) fn known<'a>(
+    subject: &Subject<'a>,
+    timeline: &'a Timeline,
+    cohorts: &'a BTreeMap<HardwareModelId, Timeline>,
+) -> Known<'a> {
+    Known {
+        readings: &subject.history.readings,
+        timeline,
+        cohort: cohorts.get(&subject.device.model),
+        events: &subject.history.events,
+        maintenance: &subject.history.maintenance,
+        installed_at: subject.device.installed_at,
+    }
+}

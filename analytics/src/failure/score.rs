@@ -1,0 +1,234 @@
+//! Scoring: a model applied to devices at times, one prediction a component.
+
+use std::collections::BTreeMap;
+
+use harbinger_core::{ComponentId, DeviceId, Duration, HardwareModelId, Timestamp, fleet::Fleet, history::Timeline};
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+
+use super::{
+    Subject, kind_of, kinds,
+    model::{ComponentModel, Family, Model},
+    rows::known,
+    train::cohorts_of,
+};
+use crate::{
+    features::{Feature, Known, component_age_hours},
+    survival::{RemainingLife, SurvivalCurve},
+};
+
+/// Signals named with a prediction.
+const TOP_SIGNALS: usize = 3;
+
+/// A signal or event code and what it added to the score behind the main horizon.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TopSignal {
+    /// Signal name, event code, or `component age`.
+    pub name: String,
+    /// What its features added to the score, > 0.
+    pub contribution: f64,
+    /// The feature that added most, in words.
+    pub because: String,
+    /// Its value; missing where there was none.
+    pub value: Option<f64>,
+}
+
+/// What a model says of a component at a time.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Prediction {
+    /// What was known then.
+    pub ts: Timestamp,
+    /// Of which device.
+    pub device: DeviceId,
+    /// Of which component.
+    pub component: ComponentId,
+    /// P(failure in `(ts, ts + horizon]`), one a horizon, never falling with the horizon.
+    pub probabilities: Vec<f64>,
+    /// Uncalibrated rank behind the main horizon.
+    pub score: f64,
+    /// Whether the main probability is over the threshold.
+    pub alarm: bool,
+    /// Remaining useful life in hours.
+    pub rul: RemainingLife,
+    /// What raised the score most, highest first.
+    pub top_signals: Vec<TopSignal>,
+}
+
+/// Scores subjects at the times that `times` gives for each, in order of time, device and component.
+///
+/// * `subjects`: in order of device id, all devices of the fleet: they are each other's cohort.
+/// * `times`: when to score a subject; empty for none.
+#[must_use]
+pub fn score(
+    model: &Model,
+    fleet: &Fleet,
+    subjects: &[Subject<'_>],
+    times: impl Fn(&Subject<'_>) -> Vec<Timestamp> + Sync,
+) -> Vec<Prediction> {
+    let kinds = kinds(fleet);
+    let mut components: BTreeMap<&HardwareModelId, Vec<&ComponentId>> = BTreeMap::new();
+    for slot in &fleet.components {
+        components.entry(&slot.model).or_default().push(&slot.component);
+    }
+    let mut predictions = Vec::new();
+    for family in &model.families {
+        let members: Vec<usize> =
+            (0..subjects.len()).filter(|&place| kind_of(&kinds, subjects[place].device) == family.kind).collect();
+        let cohorts = cohorts_of(subjects, &members, family.space.windows.step);
+        let scored: Vec<Vec<Prediction>> = members
+            .par_iter()
+            .map(|&place| {
+                let subject = &subjects[place];
+                let times = times(subject);
+                let slots = components.get(&subject.device.model).map_or(&[][..], Vec::as_slice);
+                if times.is_empty() || slots.is_empty() {
+                    return Vec::new();
+                }
+                let timeline = Timeline::of(&subject.history.readings, family.space.windows.step);
+                let known = known(subject, &timeline, &cohorts);
+                let scorer = Scorer { model, family, subject, known };
+                times.into_iter().flat_map(|t| scorer.at(t, slots)).collect()
+            })
+            .collect();
+        predictions.extend(scored.into_iter().flatten());
+    }
+    predictions.par_sort_by(|a, b| (a.ts, &a.device, &a.component).cmp(&(b.ts, &b.device, &b.component)));
+    predictions
+}
+
+struct Scorer<'a> {
+    model: &'a Model,
+    family: &'a Family,
+    subject: &'a Subject<'a>,
+    known: Known<'a>,
+}
+
+impl Scorer<'_> {
+    fn at(&self, t: Timestamp, slots: &[&ComponentId]) -> Vec<Prediction> {
+        let device_row = self.family.space.device_row(&self.known, t);
+        slots
+            .iter()
+            .filter_map(|component| Some((component, self.family.components.get(*component)?)))
+            .map(|(component, predictor)| self.component_at(t, component, predictor, &device_row))
+            .collect()
+    }
+
+    fn component_at(
+        &self,
+        t: Timestamp,
+        component: &ComponentId,
+        predictor: &ComponentModel,
+        device_row: &[f64],
+    ) -> Prediction {
+        let horizons = &self.model.horizons;
+        let (mut probabilities, score, top_signals): (Vec<f64>, f64, Vec<TopSignal>) = match predictor {
+            ComponentModel::Forest { horizons, .. } => {
+                let row = self.family.space.complete(device_row, &self.known, component, t);
+                let mut scratch = Vec::new();
+                let scores: Vec<f64> = horizons.iter().map(|h| h.forest.score(&row, &mut scratch)).collect();
+                let probabilities =
+                    horizons.iter().zip(&scores).map(|(h, &score)| h.calibration.probability(score)).collect();
+                let top = horizons.first().map_or_else(Vec::new, |main| {
+                    let base = main.forest.contributions(&row, &mut scratch);
+                    debug_assert!(base.is_finite());
+                    self.top_signals(&row, &scratch)
+                });
+                (probabilities, scores.first().copied().unwrap_or(0.0), top)
+            }
+            ComponentModel::Lifetime { weibull, rate_per_day, .. } => {
+                let age_days = component_age_hours(&self.known, component, t).map(|hours| hours / 24.0);
+                let within = |h: &Duration| match age_days {
+                    Some(age) => weibull.conditional_failure_probability(age, h.days()),
+                    None => -(-rate_per_day * h.days()).exp_m1(),
+                };
+                let probabilities: Vec<f64> = horizons.iter().map(within).collect();
+                let score = probabilities.first().copied().unwrap_or(0.0);
+                (probabilities, score, age_signal(age_days))
+            }
+            ComponentModel::Rate { rate_per_day, .. } => {
+                let probabilities: Vec<f64> =
+                    horizons.iter().map(|h| -(-rate_per_day * h.days()).exp_m1()).collect();
+                let score = probabilities.first().copied().unwrap_or(0.0);
+                (probabilities, score, Vec::new())
+            }
+        };
+        make_coherent(horizons, &mut probabilities);
+        let main = probabilities.first().copied().unwrap_or(0.0);
+        Prediction {
+            ts: t,
+            device: self.subject.device.device.clone(),
+            component: component.clone(),
+            rul: remaining_life(horizons, &probabilities, self.model.rul_cap),
+            alarm: self.family.threshold.is_some_and(|threshold| main > threshold),
+            probabilities,
+            score,
+            top_signals,
+        }
+    }
+
+    /// Sums what features added by signal, and names the signals that added most.
+    fn top_signals(&self, row: &[f64], contributions: &[f64]) -> Vec<TopSignal> {
+        let features = &self.family.space.features;
+        let mut by_signal: Vec<(&str, f64, usize)> = Vec::new();
+        for (n, feature) in features.iter().enumerate() {
+            match by_signal.last_mut() {
+                Some((name, sum, best)) if *name == feature.subject() => {
+                    *sum += contributions[n];
+                    if contributions[n] > contributions[*best] {
+                        *best = n;
+                    }
+                }
+                _ => by_signal.push((feature.subject(), contributions[n], n)),
+            }
+        }
+        by_signal.retain(|(_, sum, _)| *sum > 0.0);
+        by_signal.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(b.0)));
+        by_signal
+            .into_iter()
+            .take(TOP_SIGNALS)
+            .map(|(name, contribution, best)| TopSignal {
+                name: name.to_owned(),
+                contribution,
+                because: features[best].words(&self.family.space.windows),
+                value: Some(row[best]).filter(|value| !value.is_nan()),
+            })
+            .collect()
+    }
+}
+
+fn age_signal(age_days: Option<f64>) -> Vec<TopSignal> {
+    let signal = |age: f64| TopSignal {
+        name: Feature::ComponentAge.subject().to_owned(),
+        contribution: 1.0,
+        because: "days since the component was replaced".to_owned(),
+        value: Some(age),
+    };
+    age_days.map(signal).into_iter().collect()
+}
+
+/// A longer horizon is never less likely: running maximum in order of horizon (parts mathematics 2.1).
+fn make_coherent(horizons: &[Duration], probabilities: &mut [f64]) {
+    let mut order: Vec<usize> = (0..horizons.len()).collect();
+    order.sort_by_key(|&n| horizons[n]);
+    let mut highest: f64 = 0.0;
+    for n in order {
+        highest = highest.max(probabilities[n]);
+        probabilities[n] = highest;
+    }
+}
+
+fn remaining_life(horizons: &[Duration], probabilities: &[f64], cap: Duration) -> RemainingLife {
+    match curve(horizons, probabilities) {
+        Some(curve) => curve.rul(cap),
+        None => RemainingLife { mean: cap.hours(), p05: cap.hours(), p50: cap.hours(), p95: cap.hours() },
+    }
+}
+
+/// The survival curve of a prediction, with the horizons in order.
+#[must_use]
+pub fn curve(horizons: &[Duration], probabilities: &[f64]) -> Option<SurvivalCurve> {
+    let mut points: Vec<(Duration, f64)> = horizons.iter().copied().zip(probabilities.iter().copied()).collect();
+    points.sort_by_key(|(horizon, _)| *horizon);
+    let (horizons, probabilities): (Vec<Duration>, Vec<f64>) = points.into_iter().unzip();
+    SurvivalCurve::from_probabilities(&horizons, &probabilities).ok()
+}

@@ -1,0 +1,435 @@
+//! Training: rows, forests on folds of devices, calibration and threshold on the devices each forest did not see.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use harbinger_core::{
+    ComponentId, DeviceId, Duration, HardwareModelId, SignalId, Timestamp,
+    fleet::{Fleet, MaintenanceAction},
+    history::{Readings, Timeline},
+};
+use rayon::prelude::*;
+
+use super::{
+    Subject,
+    calibration::{Calibration, Scored, isotonic, platt},
+    forest::{Forest, ForestOptions},
+    kind_of, kinds,
+    model::{ComponentModel, FORMAT, Family, HorizonModel, Model, Quality},
+    rows::{Row, component_rows, failure_times, fill},
+};
+use crate::{
+    features::{Cohorts, FeatureSpace, Windows, cadence},
+    lifetime::{self, Lifetime, RatePrior, Weibull},
+};
+
+/// Below this many failures a forest would learn single devices by heart; a lifetime serves.
+const MIN_FAILURES_FOR_FOREST: usize = 5;
+/// From this many failures on isotonic regression has enough to stand on (DESIGN section 6).
+const MIN_FAILURES_FOR_ISOTONIC: usize = 20;
+/// Prior of a component class without a failure: as if half a failure had been seen in ten device-years, an annual failure
+/// rate of 5 %, in the middle of what drives, fans and compressors show in their first years.
+const PRIOR: RatePrior = RatePrior { failures: 0.5, exposure_days: 3652.5 };
+
+/// How to train.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TrainOptions {
+    /// Nothing after this is used.
+    pub until: Timestamp,
+    /// Horizons, the main one first; chosen by the fleet's cadence where there are none.
+    pub horizons: Vec<Duration>,
+    /// Time between two scores of a device; chosen by the fleet's cadence where `None`.
+    pub every: Option<Duration>,
+    /// Where remaining useful life stops counting.
+    pub rul_cap: Duration,
+    /// Folds of devices for calibration and threshold.
+    pub folds: usize,
+    /// How forests are grown.
+    pub forest: ForestOptions,
+    /// The same data and seed give the same model.
+    pub seed: u64,
+    /// Devices whose rows and labels are used; all where `None`. The others still stand in their cohorts.
+    pub devices: Option<BTreeSet<DeviceId>>,
+}
+
+impl TrainOptions {
+    /// The usual options for training on everything up to `until`.
+    #[must_use]
+    pub fn new(until: Timestamp) -> Self {
+        Self {
+            until,
+            horizons: Vec::new(),
+            every: None,
+            rul_cap: Duration::from_days(3652),
+            folds: 5,
+            forest: ForestOptions::default(),
+            seed: 1,
+            devices: None,
+        }
+    }
+}
+
+/// Horizons for a fleet that reports once every `cadence`, main one first.
+#[must_use]
+pub fn default_horizons(cadence: Duration) -> Vec<Duration> {
+    if cadence <= Duration::from_hours(2) {
+        vec![Duration::from_hours(24), Duration::from_days(3), Duration::from_days(7)]
+    } else {
+        vec![Duration::from_days(7), Duration::from_days(14)]
+    }
+}
+
+/// Time between scores for a fleet that reports once every `cadence`.
+#[must_use]
+pub fn default_every(cadence: Duration) -> Duration {
+    if cadence <= Duration::from_hours(2) { Duration::from_hours(3) } else { Duration::from_hours(24) }
+}
+
+/// Learns a model from everything at or before `options.until`. Without any failure it holds prior rates.
+///
+/// * `subjects`: in order of device id; only readings at or before `until` are used, whatever they hold.
+#[must_use]
+pub fn train(fleet: &Fleet, subjects: &[Subject<'_>], options: &TrainOptions) -> Model {
+    let kinds = kinds(fleet);
+    let mut families: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
+    for (place, subject) in subjects.iter().enumerate() {
+        families.entry(kind_of(&kinds, subject.device)).or_default().push(place);
+    }
+    let cadences: BTreeMap<&str, Duration> =
+        families.iter().map(|(kind, members)| (*kind, family_cadence(subjects, members, options.until))).collect();
+    let fastest = cadences.values().copied().min().unwrap_or(Duration::from_hours(1));
+    let horizons = if options.horizons.is_empty() { default_horizons(fastest) } else { options.horizons.clone() };
+    let every = options.every.unwrap_or_else(|| default_every(fastest));
+    let families = families
+        .iter()
+        .map(|(kind, members)| {
+            let windows = Windows::for_cadence(cadences[kind]);
+            let job = FamilyJob { fleet, subjects, members, horizons: &horizons, every, options };
+            job.train(kind, windows)
+        })
+        .collect();
+    Model {
+        format: FORMAT,
+        version: String::new(),
+        trained_until: options.until,
+        horizons,
+        every,
+        rul_cap: options.rul_cap,
+        families,
+    }
+    .seal()
+}
+
+/// Median time between readings; hourly where no device has two (events alone have no cadence, and hours suit them).
+fn family_cadence(subjects: &[Subject<'_>], members: &[usize], until: Timestamp) -> Duration {
+    let upto = |readings: &Readings| Readings {
+        times: readings.times.iter().copied().take_while(|&ts| ts <= until).collect(),
+        columns: Vec::new(),
+    };
+    let readings: Vec<Readings> = members.iter().map(|&place| upto(&subjects[place].history.readings)).collect();
+    cadence(readings.iter()).unwrap_or(Duration::from_hours(1))
+}
+
+/// The components of a fleet's devices of some models.
+fn components_of<'a>(
+    fleet: &'a Fleet,
+    subjects: &[Subject<'_>],
+    members: &[usize],
+) -> BTreeMap<&'a ComponentId, BTreeSet<&'a HardwareModelId>> {
+    let models: BTreeSet<&HardwareModelId> = members.iter().map(|&place| &subjects[place].device.model).collect();
+    let mut components: BTreeMap<&ComponentId, BTreeSet<&HardwareModelId>> = BTreeMap::new();
+    for slot in fleet.components.iter().filter(|slot| models.contains(&slot.model)) {
+        components.entry(&slot.component).or_default().insert(&slot.model);
+    }
+    components
+}
+
+struct FamilyJob<'a> {
+    fleet: &'a Fleet,
+    subjects: &'a [Subject<'a>],
+    members: &'a [usize],
+    horizons: &'a [Duration],
+    every: Duration,
+    options: &'a TrainOptions,
+}
+
+/// A component's rows with the scores that forests gave to the devices they had not seen.
+struct Trained {
+    component: ComponentId,
+    failures: usize,
+    rows: Vec<Row>,
+    /// One a horizon.
+    forests: Vec<Forest>,
+    /// One a horizon: a score for each row whose label that horizon knows.
+    held_out: Vec<Vec<Scored>>,
+}
+
+impl FamilyJob<'_> {
+    fn train(&self, kind: &str, windows: Windows) -> Family {
+        let (space, cohorts) = self.space(windows);
+        let mut components = BTreeMap::new();
+        let mut with_forests = Vec::new();
+        for (component, models) in components_of(self.fleet, self.subjects, self.members) {
+            let learns = |&place: &usize| {
+                let device = &self.subjects[place].device;
+                let chosen = self.options.devices.as_ref().is_none_or(|devices| devices.contains(&device.device));
+                chosen && models.contains(&device.model)
+            };
+            let members: Vec<usize> = self.members.iter().copied().filter(learns).collect();
+            match self.forests(component, &members, &space, &cohorts) {
+                Some(trained) => with_forests.push(trained),
+                None => {
+                    components.insert(component.clone(), self.lifetime(component, &members));
+                }
+            }
+        }
+        let calibrations = calibrate(&with_forests, self.horizons.len());
+        let (threshold, quality) = choose_threshold(&with_forests, &calibrations);
+        for (trained, calibrations) in with_forests.into_iter().zip(calibrations) {
+            let horizons = trained.forests.into_iter().zip(calibrations);
+            let horizons = horizons.map(|(forest, calibration)| HorizonModel { forest, calibration }).collect();
+            components.insert(trained.component, ComponentModel::Forest { failures: trained.failures, horizons });
+        }
+        Family { kind: kind.to_owned(), space, threshold, components, quality }
+    }
+
+    /// The feature space of what the family reported until now, and its cohorts.
+    fn space(&self, windows: Windows) -> (FeatureSpace, BTreeMap<HardwareModelId, Timeline>) {
+        let until = self.options.until;
+        let mut signals: BTreeSet<SignalId> = BTreeSet::new();
+        let mut codes: BTreeMap<String, usize> = BTreeMap::new();
+        for &place in self.members {
+            let history = self.subjects[place].history;
+            let upto = history.readings.times.partition_point(|&ts| ts <= until);
+            for (signal, column) in &history.readings.columns {
+                if !signals.contains(signal) && column[..upto].iter().any(|value| !value.is_nan()) {
+                    signals.insert(signal.clone());
+                }
+            }
+            for event in history.events.iter().filter(|event| event.ts <= until) {
+                *codes.entry(event.code.to_string()).or_default() += 1;
+            }
+        }
+        (FeatureSpace::new(windows, signals, &codes), cohorts_of(self.subjects, self.members, windows.step))
+    }
+
+    /// Forests for a component, or `None` where its failures are too few or on too few devices.
+    fn forests(
+        &self,
+        component: &ComponentId,
+        members: &[usize],
+        space: &FeatureSpace,
+        cohorts: &BTreeMap<HardwareModelId, Timeline>,
+    ) -> Option<Trained> {
+        let mut rows =
+            component_rows(self.subjects, members, component, self.horizons, self.every, self.options.until);
+        let failing: BTreeSet<usize> =
+            rows.iter().filter(|row| row.labels[0] == Some(true)).map(|row| row.subject).collect();
+        let failures = self.observed_failures(component, &failing);
+        if failures < MIN_FAILURES_FOR_FOREST || failing.len() < 2 {
+            return None;
+        }
+        fill(&mut rows, self.subjects, component, space, cohorts);
+        let folds = self.folds(members, &failing);
+        // One job a horizon and fold, and one a horizon on all rows; collected in order, so threads change nothing.
+        let fold_count = folds.values().copied().max().map_or(0, |last| last + 1);
+        let jobs: Vec<(usize, Option<usize>)> = (0..self.horizons.len())
+            .flat_map(|h| (0..fold_count).map(move |fold| (h, Some(fold))).chain([(h, None)]))
+            .collect();
+        let grown: Vec<Option<Forest>> = jobs
+            .par_iter()
+            .map(|&(h, fold)| self.grow(&rows, h, |row| fold.is_none() || Some(folds[&row.subject]) != fold))
+            .collect();
+        let mut forests = Vec::new();
+        let mut held_out = Vec::new();
+        for h in 0..self.horizons.len() {
+            let of_fold = |fold: usize| grown[h * (fold_count + 1) + fold].as_ref();
+            held_out.push(score_held_out(&rows, h, |row| of_fold(folds[&row.subject])));
+            forests.push(grown[h * (fold_count + 1) + fold_count].clone()?);
+        }
+        Some(Trained { component: component.clone(), failures, rows, forests, held_out })
+    }
+
+    fn grow(&self, rows: &[Row], horizon: usize, used: impl Fn(&Row) -> bool) -> Option<Forest> {
+        let chosen: Vec<(&[f64], f64)> = rows
+            .iter()
+            .filter(|row| used(row))
+            .filter_map(|row| Some((row.features.as_slice(), f64::from(u8::from(row.labels[horizon]?)))))
+            .collect();
+        let (features, labels): (Vec<&[f64]>, Vec<f64>) = chosen.into_iter().unzip();
+        Forest::fit(&features, &labels, self.options.forest, self.options.seed).ok()
+    }
+
+    fn observed_failures(&self, component: &ComponentId, failing: &BTreeSet<usize>) -> usize {
+        let of = |&place: &usize| {
+            let subject = &self.subjects[place];
+            let inside = |ts: &Timestamp| subject.observed.is_some_and(|o| o.from < *ts);
+            failure_times(subject.history, component, self.options.until).iter().filter(|ts| inside(ts)).count()
+        };
+        failing.iter().map(of).sum()
+    }
+
+    /// Deals devices to folds, those with failures first, so that every fold has its share of them.
+    fn folds(&self, members: &[usize], failing: &BTreeSet<usize>) -> BTreeMap<usize, usize> {
+        let folds = self.options.folds.clamp(2, failing.len().max(2));
+        let mut order: Vec<usize> = members.to_vec();
+        let hash = |place: usize| super::rows::unit_hash(self.subjects[place].device.device.as_str(), 0);
+        order.sort_by(|&a, &b| {
+            failing.contains(&b).cmp(&failing.contains(&a)).then(hash(a).total_cmp(&hash(b))).then(a.cmp(&b))
+        });
+        order.into_iter().enumerate().map(|(dealt, place)| (place, dealt % folds)).collect()
+    }
+
+    /// A lifetime from ages at failure and at the end of observation, or a rate where ages are not known.
+    fn lifetime(&self, component: &ComponentId, members: &[usize]) -> ComponentModel {
+        let until = self.options.until;
+        let mut lifetimes = Vec::new();
+        let (mut failures, mut exposure_days) = (0, 0.0);
+        for &place in members {
+            let subject = &self.subjects[place];
+            let Some(observed) = subject.observed else { continue };
+            let end = observed.until.min(until);
+            let failed = failure_times(subject.history, component, end);
+            failures += failed.iter().filter(|&&ts| ts > observed.from).count();
+            exposure_days += end.days_since(observed.from).max(0.0);
+            lifetimes.extend(slot_lifetimes(subject, component, &failed, (observed.from, end)));
+        }
+        let rate_per_day = PRIOR.rate_per_day(u32::try_from(failures).unwrap_or(u32::MAX), exposure_days);
+        match fit_weibull(&lifetimes) {
+            Some(weibull) => ComponentModel::Lifetime { failures, weibull, rate_per_day },
+            None => ComponentModel::Rate { failures, rate_per_day },
+        }
+    }
+}
+
+/// Spells of a slot from piece to piece inside `(from, end]`: age at entry, age at exit, whether the exit was a failure.
+fn slot_lifetimes(
+    subject: &Subject<'_>,
+    component: &ComponentId,
+    failed: &[Timestamp],
+    (from, end): (Timestamp, Timestamp),
+) -> Vec<Lifetime> {
+    let replaced: Vec<Timestamp> = subject
+        .history
+        .maintenance
+        .iter()
+        .filter(|m| m.component == *component && m.action == MaintenanceAction::Replaced && m.ts <= end)
+        .map(|m| m.ts)
+        .collect();
+    let mut births: Vec<Timestamp> = subject.device.installed_at.into_iter().chain(replaced.iter().copied()).collect();
+    births.sort();
+    births.dedup();
+    let mut spells = Vec::new();
+    for (n, &birth) in births.iter().enumerate() {
+        let death = births.get(n + 1).copied().unwrap_or(end).min(end);
+        let failure = failed.iter().copied().find(|&ts| ts > birth && ts <= death);
+        let exit = failure.unwrap_or(death);
+        let entry = from.max(birth);
+        if exit > entry {
+            spells.push(Lifetime {
+                duration: exit.days_since(birth),
+                event_observed: failure.is_some(),
+                entry: entry.days_since(birth),
+            });
+        }
+    }
+    spells
+}
+
+fn fit_weibull(lifetimes: &[Lifetime]) -> Option<Weibull> {
+    lifetime::fit_weibull(lifetimes).ok()
+}
+
+/// The buckets of a family's devices by hardware model. A chunk of devices is bucketed in parallel and merged in order.
+pub(super) fn cohorts_of(
+    subjects: &[Subject<'_>],
+    members: &[usize],
+    step: Duration,
+) -> BTreeMap<HardwareModelId, Timeline> {
+    let mut cohorts = Cohorts::new(step);
+    for chunk in members.chunks(1024) {
+        let timelines: Vec<Timeline> =
+            chunk.par_iter().map(|&place| Timeline::of(&subjects[place].history.readings, step)).collect();
+        for (&place, timeline) in chunk.iter().zip(&timelines) {
+            cohorts.add(&subjects[place].device.model, timeline);
+        }
+    }
+    cohorts.finish()
+}
+
+fn score_held_out<'a>(rows: &[Row], horizon: usize, forest_for: impl Fn(&Row) -> Option<&'a Forest>) -> Vec<Scored> {
+    let mut scratch = Vec::new();
+    rows.iter()
+        .filter_map(|row| {
+            let score = forest_for(row)?.score(&row.features, &mut scratch);
+            Some(Scored { score, failed: row.labels[horizon]?, weight: row.weight })
+        })
+        .collect()
+}
+
+/// A calibration for each component and horizon: its own where it has failures enough, else one pooled over components.
+fn calibrate(trained: &[Trained], horizons: usize) -> Vec<Vec<Calibration>> {
+    let all: usize = trained.iter().map(|t| t.failures).sum();
+    let pooled: Vec<Calibration> = (0..horizons)
+        .map(|h| {
+            let rows: Vec<Scored> = trained.iter().flat_map(|t| t.held_out[h].iter().copied()).collect();
+            fit(&rows, all)
+        })
+        .collect();
+    trained
+        .iter()
+        .map(|t| {
+            (0..horizons)
+                .map(|h| {
+                    if t.failures >= MIN_FAILURES_FOR_ISOTONIC { fit(&t.held_out[h], t.failures) } else { pooled[h].clone() }
+                })
+                .collect()
+        })
+        .collect()
+}
+
+fn fit(rows: &[Scored], failures: usize) -> Calibration {
+    let sigmoid = || platt(rows);
+    let steps = || isotonic(rows);
+    let fitted = if failures >= MIN_FAILURES_FOR_ISOTONIC { steps().or_else(sigmoid) } else { sigmoid().or_else(steps) };
+    fitted.unwrap_or(Calibration::Isotonic { scores: vec![0.0], probabilities: vec![0.0] })
+}
+
+/// The probability that parts alarms from the rest best by F1 over held-out rows, pooled over components; midway between
+/// the lowest probability that alarms and the highest that does not.
+fn choose_threshold(trained: &[Trained], calibrations: &[Vec<Calibration>]) -> (Option<f64>, Quality) {
+    let mut rows: Vec<Scored> = Vec::new();
+    for (trained, calibrations) in trained.iter().zip(calibrations) {
+        rows.extend(
+            trained.held_out[0].iter().map(|row| Scored { score: calibrations[0].probability(row.score), ..*row }),
+        );
+    }
+    let weight: f64 = rows.iter().map(|row| row.weight).sum();
+    let failing: f64 = rows.iter().filter(|row| row.failed).map(|row| row.weight).sum();
+    if rows.is_empty() || failing == 0.0 {
+        return (None, Quality::default());
+    }
+    rows.sort_by(|a, b| b.score.total_cmp(&a.score));
+    let (mut hits, mut alarms) = (0.0, 0.0);
+    let mut best = (0.0, 1.0, 0.0, 0.0);
+    for (n, row) in rows.iter().enumerate() {
+        alarms += row.weight;
+        hits += if row.failed { row.weight } else { 0.0 };
+        let next = rows.get(n + 1).map_or(0.0, |next| next.score);
+        let f1 = 2.0 * hits / (alarms + failing);
+        if next < row.score && f1 > best.0 {
+            best = (f1, f64::midpoint(row.score, next), hits / alarms, hits / failing);
+        }
+    }
+    let brier = rows.iter().map(|r| r.weight * (r.score - f64::from(u8::from(r.failed))).powi(2)).sum::<f64>() / weight;
+    let base_rate = failing / weight;
+    let quality = Quality {
+        failures: trained.iter().map(|t| t.failures).sum(),
+        rows: trained.iter().map(|t| t.rows.len()).sum(),
+        base_rate,
+        brier,
+        brier_base: base_rate * (1.0 - base_rate),
+        precision: best.2,
+        recall: best.3,
+    };
+    ((best.0 > 0.0).then_some(best.1), quality)
+}
