@@ -1,4 +1,7 @@
-//! What the workspace's own tests share: where the tree is, what is in it, and public data that may lie beside it.
+//! What the workspace's own tests share: where the tree is, what is in it, public data that may lie beside it, and real
+//! processes under test.
+
+pub mod process;
 
 use std::path::{Path, PathBuf};
 
