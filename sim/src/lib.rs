@@ -12,6 +12,21 @@
 //!   a function of device and time. So the n-th piece of a slot lives equally long under every policy, and two policies are
 //!   compared on the same luck.
 //!
+//! ```
+//! use harbinger_core::Duration;
+//! use harbinger_sim::{Options, Simulation};
+//!
+//! let mut simulation = Simulation::new(Options::default(), 7)?;
+//! let past = simulation.record(Duration::from_days(2)); // something to train on
+//! assert!(past.readings() > 20_000);
+//! let step = simulation.step(); // and on from there, one cadence at a time
+//! for failed in &step.failures {
+//!     let failure = &failed.failure;
+//!     simulation.part_available(&failure.device, &failure.component, step.now + Duration::from_days(1))?;
+//! }
+//! # Ok::<(), harbinger_sim::Error>(())
+//! ```
+//!
 //! Readings, failures and the fleet come out in the words of `harbinger-core`; nothing here does I/O or reads a clock.
 
 mod blueprint;

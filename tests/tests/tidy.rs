@@ -228,3 +228,60 @@ fn decisions_are_numbered_without_gaps() {
     let expected: Vec<String> = (0..numbers.len()).map(|n| format!("{n:03}-")).collect();
     assert_eq!(numbers, expected);
 }
+
+/// Words of a text that follow `before`, each up to the first character that `of` refuses.
+fn words_after<'a>(text: &'a str, before: &str, of: impl Fn(char) -> bool) -> BTreeSet<&'a str> {
+    let cut = |rest: &'a str| rest.split(|c| !of(c)).next().unwrap_or_default();
+    text.split(before).skip(1).map(cut).filter(|word| !word.is_empty()).collect()
+}
+
+#[test]
+fn every_make_target_that_a_page_names_exists() {
+    let root = workspace_root();
+    let makefile = read(&root.join("Makefile"));
+    let mut pages = files(&root.join("docs"), ".md").unwrap();
+    pages.extend(["README.md", "CONTRIBUTING.md"].map(|page| root.join(page)));
+    let mut wrong = Vec::new();
+    for page in pages {
+        let text = read(&page).replace("\nmake ", "`make ");
+        for target in words_after(&text, "`make ", |c| c.is_ascii_lowercase()) {
+            if !makefile.lines().any(|line| line.starts_with(&format!("{target}:"))) {
+                wrong.push(format!("{}: make {target}", shown(&page)));
+            }
+        }
+    }
+    assert_none(wrong, "no such target in the Makefile");
+}
+
+#[test]
+fn deployment_files_name_the_version_of_the_workspace() {
+    let root = workspace_root();
+    let version = manifest(&root.join("Cargo.toml")).unwrap()["workspace"]["package"]["version"].clone();
+    let version = version.as_str().unwrap();
+    let places = [
+        ("deploy/helm/harbinger/Chart.yaml", format!("\nappVersion: \"{version}\"\n")),
+        ("deploy/compose.yaml", format!("image: harbinger:{version}\n")),
+    ];
+    let stale = places.into_iter().filter(|(file, expected)| !read(&root.join(file)).contains(expected));
+    assert_none(stale.map(|(file, expected)| format!("{file}: {}", expected.trim())).collect(), "expected in the file");
+}
+
+/// A counter is shown with `_total`, which its registration leaves out; a crate may register below a common prefix.
+#[test]
+fn the_dashboard_asks_only_for_metrics_that_are_registered() {
+    let root = workspace_root();
+    let dashboard = read(&root.join("deploy/grafana/dashboards/harbinger.json"));
+    let code: String =
+        sources().iter().filter(|path| path.ends_with("src/metrics.rs")).map(|path| read(path)).collect();
+    let registered = |metric: &str| {
+        let name = metric.trim_end_matches("_total");
+        let below_prefix = name.split_once('_').is_some_and(|(area, rest)| {
+            code.contains(&format!("\"harbinger_{area}\"")) && code.contains(&format!("\"{rest}\""))
+        });
+        below_prefix || code.contains(&format!("\"harbinger_{name}\""))
+    };
+    let metrics = words_after(&dashboard, "harbinger_", |c| c.is_ascii_lowercase() || c == '_');
+    assert!(metrics.len() > 4, "the dashboard's metrics were not found");
+    let unknown = metrics.into_iter().filter(|metric| !registered(metric)).map(|metric| format!("harbinger_{metric}"));
+    assert_none(unknown.collect(), "not registered in any metrics.rs");
+}
