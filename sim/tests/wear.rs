@@ -216,3 +216,43 @@ fn a_piece_put_in_early_is_planned_and_prevents_the_failure() {
     let unknown = DeviceId::parse("nobody").unwrap();
     assert!(matches!(simulation.replace(&unknown, &slot.1, fails_at), Err(Error::Unknown { .. })));
 }
+
+/// Events that wear causes come at least ten times as often in the last days before a failure that gives warning as while
+/// all slots are healthy. Among healthy devices they do occur: not every event means a failure.
+#[test]
+fn events_become_frequent_before_failure_and_are_sometimes_false() {
+    let options = Options { cadence: Duration::from_hours(24), ..Options::default() };
+    let mut simulation = Simulation::new(options, 33).unwrap();
+    let all = slots(&simulation);
+    // Event counts and device days: all slots healthy, some slot in the last third of its degradation.
+    let (mut healthy, mut worn) = ((0.0, 0.0), (0.0, 0.0));
+    for _ in 0..300 {
+        let step = simulation.step();
+        for failed in &step.failures {
+            simulation.part_available(&failed.failure.device, &failed.failure.component, step.now).unwrap();
+        }
+        let mut progress: BTreeMap<&DeviceId, f64> = BTreeMap::new();
+        for (device, component) in &all {
+            let fails = simulation.true_failure_time(device, component).unwrap();
+            let from = simulation.true_degradation_start(device, component).unwrap();
+            let share = if step.now <= from { 0.0 } else { step.now.days_since(from) / fails.days_since(from) };
+            let furthest = progress.entry(device).or_default();
+            *furthest = furthest.max(share);
+        }
+        for (device, share) in progress {
+            let of_device = |event: &&harbinger_core::DeviceEvent| event.key.device == *device;
+            let of_wear = |event: &&harbinger_core::DeviceEvent| !matches!(&*event.code, "DOOR_OPEN" | "FILTER_DIRTY");
+            let count = step.events.iter().filter(of_device).filter(of_wear).count() as f64;
+            let tally = match share {
+                0.0 => &mut healthy,
+                s if (0.67..1.0).contains(&s) => &mut worn,
+                _ => continue,
+            };
+            tally.0 += count;
+            tally.1 += 1.0;
+        }
+    }
+    let (background, near_failure) = (healthy.0 / healthy.1, worn.0 / worn.1);
+    assert!(healthy.0 > 100.0, "{} false events", healthy.0);
+    assert!(near_failure > 10.0 * background, "{near_failure} a day against {background}");
+}
