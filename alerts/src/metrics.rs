@@ -1,7 +1,7 @@
 //! Counters of alerts and of webhook delivery. Labels have few values: never a device, a tenant or an endpoint.
 
 use prometheus_client::{
-    encoding::{EncodeLabelSet, EncodeLabelValue},
+    encoding::EncodeLabelSet,
     metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
     registry::Registry,
 };
@@ -15,11 +15,11 @@ struct EventLabel {
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ResultLabel {
-    result: AttemptResult,
+    result: &'static str,
 }
 
 /// How a delivery attempt ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelValue)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AttemptResult {
     /// Answered with 2xx.
     Delivered,
@@ -27,6 +27,16 @@ pub enum AttemptResult {
     Retry,
     /// Failed for the last time.
     Dead,
+}
+
+impl AttemptResult {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Delivered => "delivered",
+            Self::Retry => "retry",
+            Self::Dead => "dead",
+        }
+    }
 }
 
 /// The metrics of this crate. Clones count into the same ones.
@@ -86,11 +96,38 @@ impl Metrics {
     }
 
     pub(crate) fn attempt(&self, result: AttemptResult, seconds: f64) {
-        self.attempts.get_or_create(&ResultLabel { result }).inc();
+        self.attempts.get_or_create(&ResultLabel { result: result.as_str() }).inc();
         self.attempt_seconds.observe(seconds);
     }
 
     pub(crate) fn endpoint_disabled(&self) {
         self.disabled.inc();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn everything_counted_is_shown_under_the_crates_names() {
+        let mut registry = Registry::default();
+        let metrics = Metrics::register(&mut registry);
+        metrics.alert_event(AlertEvent::Raised);
+        metrics.attempt(AttemptResult::Retry, 0.2);
+        metrics.endpoint_disabled();
+        metrics.pending.set(3);
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
+        for line in [
+            "harbinger_alerts_events_total{event=\"alert.raised\"} 1",
+            "harbinger_webhook_attempts_total{result=\"retry\"} 1",
+            "harbinger_webhook_attempt_duration_seconds_count 1",
+            "harbinger_webhook_disabled_total 1",
+            "harbinger_webhook_pending 3",
+            "harbinger_webhook_dead_letters 0",
+        ] {
+            assert!(text.contains(line), "{line} is not in\n{text}");
+        }
     }
 }

@@ -145,6 +145,12 @@ impl World {
         tx.commit().await.unwrap();
     }
 
+    async fn execute(&self, sql: &'static str) {
+        let mut tx = self.ledger.write().await.unwrap();
+        sqlx::query(sql).execute(&mut *tx).await.unwrap();
+        tx.commit().await.unwrap();
+    }
+
     async fn deliveries(&self, webhook: &Webhook) -> Vec<Delivery> {
         let mut reader = self.ledger.read().await.unwrap();
         outbox::list(&mut reader, &webhook.webhook_id, None, None, 100).await.unwrap()
@@ -333,6 +339,7 @@ async fn a_receiver_that_hangs_delays_nobody_else_and_not_the_shutdown() {
         })
         .collect();
     assert_eq!(ids, (0..20).map(|n| format!("trf_{n}")).collect::<Vec<_>>(), "in the order of happening");
+    until("the slow receiver has its first", async || !slow.received().is_empty()).await;
     assert_eq!(slow.received().len(), 1, "one request at a time");
     until("the receiver that is down was tried", async || {
         world.deliveries(&down).await.iter().any(|delivery| delivery.attempts > 0 && delivery.last_status.is_none())
@@ -344,6 +351,34 @@ async fn a_receiver_that_hangs_delays_nobody_else_and_not_the_shutdown() {
     drop(hung);
     let pending = world.deliveries(&stuck).await;
     assert!(pending.iter().all(|delivery| delivery.state == DeliveryState::Pending && delivery.attempts == 0));
+}
+
+#[tokio::test]
+async fn a_receiver_that_is_down_is_probed_and_gets_all_once_it_is_back() {
+    let (world, receiver) = (World::new().await, Receiver::start().await);
+    let webhook = world.endpoint(&receiver.url).await;
+    receiver.always(StatusCode::SERVICE_UNAVAILABLE);
+    for n in 0..30 {
+        world.publish(&format!("trf_{n}")).await;
+    }
+    let handle = world.deliverer().handle();
+    for _ in 0..60 {
+        handle.dispatch_all_pending().await.unwrap();
+        world.clock.advance(Duration::from_secs(60));
+    }
+    // In an hour: at once, after 5 s, then one of the thirty every five to six minutes.
+    let probes = receiver.received().len();
+    assert!((10..=16).contains(&probes), "{probes} probes");
+    receiver.always(StatusCode::OK);
+    for _ in 0..6 {
+        world.clock.advance(Duration::from_secs(60));
+        handle.dispatch_all_pending().await.unwrap();
+    }
+    let delivered = world.deliveries(&webhook).await.iter().filter(|d| d.state == DeliveryState::Delivered).count();
+    assert!(delivered >= 25, "{delivered} of thirty; only those with failures of their own wait longer");
+    world.clock.advance(Duration::from_hours(3));
+    handle.dispatch_all_pending().await.unwrap();
+    assert!(world.deliveries(&webhook).await.iter().all(|delivery| delivery.state == DeliveryState::Delivered));
 }
 
 #[tokio::test]
@@ -370,6 +405,48 @@ async fn what_was_pending_is_delivered_after_a_restart() {
     let (deliverer, shutdown) = (world.deliverer(), CancellationToken::new());
     let service = tokio::spawn(deliverer.run(shutdown.clone()));
     until("the event arrived", async || receiver.received().len() == 1).await;
+    shutdown.cancel();
+    service.await.unwrap();
+}
+
+#[tokio::test]
+async fn old_deliveries_are_forgotten_and_pending_ones_never() {
+    let (world, receiver) = (World::new().await, Receiver::start().await);
+    let webhook = world.endpoint(&receiver.url).await;
+    world.publish("trf_old").await;
+    world.deliverer().handle().dispatch_all_pending().await.unwrap();
+    receiver.always(StatusCode::INTERNAL_SERVER_ERROR);
+    world.publish("trf_pending").await;
+    world.clock.advance(Duration::from_days(31));
+    let (deliverer, shutdown) = (world.deliverer(), CancellationToken::new());
+    let service = tokio::spawn(deliverer.run(shutdown.clone()));
+    until("the old one is forgotten", async || world.deliveries(&webhook).await.len() == 1).await;
+    assert_eq!(world.deliveries(&webhook).await[0].state, DeliveryState::Pending);
+    shutdown.cancel();
+    service.await.unwrap();
+}
+
+#[tokio::test]
+async fn what_cannot_be_recorded_is_not_sent_again_meanwhile() {
+    let (world, receiver) = (World::new().await, Receiver::start().await);
+    let webhook = world.endpoint(&receiver.url).await;
+    world.publish("trf_1").await;
+    // Stands for a full disk: the ledger can be read and refuses this write.
+    world.execute("CREATE TRIGGER refuse BEFORE UPDATE ON deliveries BEGIN SELECT RAISE(ABORT, 'refused'); END").await;
+    let poll_interval = StdDuration::from_millis(5);
+    let options = Options { guard: World::own_network(), poll_interval, ..Options::default() };
+    let (deliverer, shutdown) = (world.deliverer_with(options), CancellationToken::new());
+    let handle = deliverer.handle();
+    let service = tokio::spawn(deliverer.run(shutdown.clone()));
+    until("the event arrived", async || receiver.received().len() == 1).await;
+    for _ in 0..20 {
+        handle.wake();
+        tokio::task::yield_now().await;
+    }
+    world.execute("DROP TRIGGER refuse").await;
+    until("the delivery is recorded", async || world.deliveries(&webhook).await[0].state == DeliveryState::Delivered)
+        .await;
+    assert_eq!(receiver.received().len(), 1);
     shutdown.cancel();
     service.await.unwrap();
 }

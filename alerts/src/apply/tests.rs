@@ -14,6 +14,8 @@ use harbinger_store::{
     },
 };
 
+use proptest::prelude::*;
+
 use super::*;
 use crate::webhook::{Guard, endpoint};
 
@@ -188,4 +190,96 @@ async fn other_events_are_published_alike() {
         ("transfer.proposed", "trf_1", &data)
     );
     assert_eq!(outbox::backlog(&mut tx).await.unwrap(), (0, 0));
+}
+
+/// What may happen to the alerts of two devices in the property test below.
+#[derive(Debug, Clone)]
+enum Happening {
+    Observed { device: usize, probability: f64 },
+    Replaced { device: usize, reason: MaintenanceReason },
+    Acted { pick: usize, verb: u8 },
+}
+
+fn happening() -> impl Strategy<Value = Happening> {
+    let reason = prop_oneof![Just(MaintenanceReason::Failure), Just(MaintenanceReason::Planned)];
+    prop_oneof![
+        6 => (0usize..2, 0.0f64..1.0).prop_map(|(device, probability)| Happening::Observed { device, probability }),
+        1 => (0usize..2, reason).prop_map(|(device, reason)| Happening::Replaced { device, reason }),
+        2 => (0usize..8, 0u8..4).prop_map(|(pick, verb)| Happening::Acted { pick, verb }),
+    ]
+}
+
+impl Fixture {
+    async fn happen(&self, at_hour: i64, happening: &Happening) {
+        let mut tx = self.ledger.write().await.unwrap();
+        match *happening {
+            Happening::Observed { device, probability } => {
+                let observed = [observation(&format!("d{device}"), at_hour, probability)];
+                self.alerts.apply(&mut tx, &self.tenant, &observed).await.unwrap();
+            }
+            Happening::Replaced { device, reason } => {
+                let record = Maintenance {
+                    ts: hour(at_hour),
+                    device: DeviceId::parse(&format!("d{device}")).unwrap(),
+                    component: ComponentId::parse("fan").unwrap(),
+                    action: MaintenanceAction::Replaced,
+                    reason,
+                };
+                self.alerts.apply_maintenance(&mut tx, &self.tenant, &[record]).await.unwrap();
+            }
+            Happening::Acted { pick, verb } => {
+                let everything = AlertFilter::default();
+                let all =
+                    alerts::list(&mut tx, &self.tenant, &everything, Order::OldestFirst, None, 100).await.unwrap();
+                let Some(alert) = all.get(pick % all.len().max(1)) else { return };
+                self.act(&mut tx, &alert.alert_id, at_hour, verb).await;
+            }
+        }
+        tx.commit().await.unwrap();
+    }
+
+    /// What is refused changes nothing, so the answer does not matter here.
+    async fn act(&self, tx: &mut Connection, alert_id: &str, at_hour: i64, verb: u8) {
+        let act = Act { at: hour(at_hour), by: "eve", comment: None };
+        let closing = Closing { outcome: Outcome::Confirmed, component: None, comment: None };
+        let _allowed_or_refused = match verb {
+            0 => self.alerts.acknowledge(tx, &self.tenant, alert_id, act).await,
+            1 => self.alerts.start(tx, &self.tenant, alert_id, act).await,
+            2 => self.alerts.resolve(tx, &self.tenant, alert_id, act).await,
+            _ => self.alerts.close(tx, &self.tenant, alert_id, act, &closing).await,
+        };
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(32))]
+
+    /// Whatever happens in whatever order: at most one alert of a component stands, the history of every alert ends in
+    /// its state and has as many steps as the feed has news of it beside escalations.
+    #[test]
+    fn the_ledger_never_holds_two_standing_alerts_and_agrees_with_itself(
+        happenings in proptest::collection::vec(happening(), 1..60),
+    ) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let f = fixture().await;
+            for (at_hour, happening) in happenings.iter().enumerate() {
+                f.happen(at_hour as i64, happening).await;
+            }
+            let all = f.all().await;
+            for device in ["d0", "d1"] {
+                let standing = all.iter().filter(|alert| alert.device.as_str() == device && alert.state.is_standing());
+                assert!(standing.count() <= 1, "{all:#?}");
+            }
+            let mut reader = f.ledger.read().await.unwrap();
+            let feed = changes::after(&mut reader, &f.tenant, 0, 1_000).await.unwrap();
+            for alert in &all {
+                let history = alerts::history(&mut reader, &f.tenant, &alert.alert_id).await.unwrap();
+                assert_eq!(history.last().map(|step| step.state), Some(alert.state));
+                assert!(history.iter().map(|step| step.state).is_sorted(), "{history:#?}");
+                let told = feed.iter().filter(|c| c.subject == alert.alert_id && c.kind != "alert.updated").count();
+                assert_eq!(told, history.len());
+            }
+        });
+    }
 }

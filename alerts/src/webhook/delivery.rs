@@ -1,7 +1,8 @@
 //! The service that sends what the outbox holds.
 //!
 //! One task an endpoint that has something due, each sending one delivery at a time in order of id; so a receiver that is
-//! slow or down delays nothing but its own. No transaction is open while a request is on its way. What became of an
+//! slow or down delays nothing but its own. Where a receiver is down, what else it is owed rests with the failed delivery
+//! for up to five minutes, so that a long queue does not become a long row of failures. No transaction is open while a request is on its way. What became of an
 //! attempt is written after it: a crash in between sends again, with the same message id.
 //!
 //! **Invariant**: one deliverer a ledger.
@@ -12,7 +13,7 @@ use std::{
     time::Duration as StdDuration,
 };
 
-use harbinger_core::{Clock, Duration};
+use harbinger_core::{Clock, Duration, Timestamp};
 use harbinger_store::{
     Ledger,
     ledger::{
@@ -50,6 +51,8 @@ pub struct Options {
     pub poll_interval: StdDuration,
     /// An endpoint that nothing has reached for this long is switched off when its next delivery dies.
     pub disable_after: Duration,
+    /// How long deliveries that were made or given up stay listed; older ones are forgotten.
+    pub keep: Duration,
     /// How long requests that are on their way may go on after shutdown was asked for.
     pub grace: StdDuration,
 }
@@ -62,6 +65,7 @@ impl Default for Options {
             endpoints_at_once: 256,
             poll_interval: StdDuration::from_secs(1),
             disable_after: Duration::from_days(5),
+            keep: Duration::from_days(30),
             grace: StdDuration::from_secs(3),
         }
     }
@@ -69,6 +73,9 @@ impl Default for Options {
 
 /// Deliveries that one endpoint may have before it queues again for its place behind the others.
 const DELIVERIES_PER_TURN: usize = 50;
+
+/// How often old deliveries are looked for: the search reads the whole outbox.
+const PRUNE_EVERY: Duration = Duration::from_hours(1);
 
 /// Delivers the outbox of one ledger.
 pub struct Deliverer {
@@ -127,11 +134,15 @@ impl Deliverer {
     /// stay pending.
     pub async fn run(self, shutdown: CancellationToken) {
         let mut turns = JoinSet::new();
+        let mut prune_at = self.shared.clock.now();
         loop {
-            let mut healthy = match self.shared.begin_turns(&mut turns, &shutdown).await {
+            let mut healthy = match self.shared.look(&mut turns, &mut prune_at, &shutdown).await {
                 Ok(()) => true,
                 Err(error) => {
-                    tracing::warn!(error = &error as &dyn std::error::Error, "failed to read the webhook outbox");
+                    tracing::warn!(
+                        error = &error as &dyn std::error::Error,
+                        "failed to look through the webhook outbox"
+                    );
                     false
                 }
             };
@@ -190,6 +201,24 @@ type Turn = Result<Result<(), Error>, tokio::task::JoinError>;
 impl Shared {
     fn busy(&self) -> std::sync::MutexGuard<'_, HashSet<String>> {
         self.busy.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn look(
+        self: &Arc<Self>,
+        turns: &mut JoinSet<Result<(), Error>>,
+        prune_at: &mut Timestamp,
+        shutdown: &CancellationToken,
+    ) -> Result<(), Error> {
+        self.begin_turns(turns, shutdown).await?;
+        let now = self.clock.now();
+        if *prune_at <= now {
+            let mut transaction = self.ledger.write().await?;
+            let forgotten = outbox::prune(&mut transaction, now - self.options.keep).await?;
+            transaction.commit().await.map_err(harbinger_store::ledger::Error::from)?;
+            tracing::debug!(forgotten, "forgot old webhook deliveries");
+            *prune_at = now + PRUNE_EVERY;
+        }
+        Ok(())
     }
 
     /// Begins a task for every endpoint that has something due and none yet.
@@ -308,6 +337,12 @@ impl Shared {
         };
         let mut transaction = self.ledger.write().await?;
         let still_ours = outbox::record(&mut transaction, delivery, &recorded, now).await?;
+        if let Recorded::Retry { next_attempt_wall, .. } = recorded
+            && answer.receiver_is_down()
+        {
+            let rest_until = next_attempt_wall.min(now + schedule::MAX_REST);
+            outbox::postpone(&mut transaction, &endpoint.webhook_id, rest_until).await?;
+        }
         let disabled = if still_ours && result == AttemptResult::Dead {
             self.switch_off(&mut transaction, endpoint, answer).await?
         } else {

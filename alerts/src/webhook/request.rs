@@ -56,6 +56,15 @@ impl Answer {
         self.reason.clone()
     }
 
+    /// Whether any other delivery would have failed as well: the receiver, or what stands before it, was not there or
+    /// asked for rest. A plain 500 or 400 may be about this one message.
+    pub(super) fn receiver_is_down(&self) -> bool {
+        match self.verdict {
+            Verdict::Failed { status, .. } => matches!(status, None | Some(429 | 502..=504)),
+            Verdict::Accepted { .. } | Verdict::Gone => false,
+        }
+    }
+
     fn no_answer(reason: String) -> Self {
         Self { verdict: Verdict::Failed { status: None, retry_after: None }, reason }
     }

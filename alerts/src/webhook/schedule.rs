@@ -23,6 +23,10 @@ pub const JITTER: f64 = 0.2;
 /// The longest wait that a receiver may ask for by Retry-After: a day, as the longest step of ours.
 pub const MAX_RETRY_AFTER: Duration = Duration::from_hours(24);
 
+/// The longest rest of an endpoint that is down before the next of its deliveries is tried: the most that its recovery
+/// goes unnoticed.
+pub const MAX_REST: Duration = Duration::from_secs(5 * 60);
+
 /// When to try again after `attempts` (at least 1) have failed, the last of them at `now`; `None`: give up.
 ///
 /// * `retry_after`: what the receiver asked for    * `unit`: a random number in 0..1

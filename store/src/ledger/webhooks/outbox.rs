@@ -183,6 +183,23 @@ pub async fn record(
     Ok(done.rows_affected() == 1)
 }
 
+/// Lets everything that an endpoint is owed wait until `until_wall` at least, and returns how much that was: where the
+/// endpoint is down, trying one delivery after another would only write one failure after another.
+///
+/// # Errors
+/// [`Error::Database`], [`Error::Full`].
+pub async fn postpone(connection: &mut Connection, webhook_id: &str, until_wall: Timestamp) -> Result<u64, Error> {
+    let done = sqlx::query(
+        "UPDATE deliveries SET next_attempt_wall = $2 \
+         WHERE webhook_id = $1 AND state = 'pending' AND next_attempt_wall < $2",
+    )
+    .bind(webhook_id)
+    .bind(until_wall.millis())
+    .execute(connection)
+    .await?;
+    Ok(done.rows_affected())
+}
+
 /// At most `limit` deliveries of an endpoint before the one with id `before`, newest first; only those in `state` where
 /// one is given (dead letters: [`DeliveryState::Dead`]). The caller has made sure whose endpoint it is.
 ///

@@ -133,3 +133,20 @@ async fn switching_off_makes_dead_letters_and_switching_on_lets_them_be_redelive
     assert!(outbox::next_due(&mut tx, "whk_1", at(1)).await.unwrap().is_some());
     assert_eq!(outbox::prune(&mut tx, at(1_000)).await.unwrap(), 0);
 }
+
+#[tokio::test]
+async fn an_endpoint_that_is_down_rests_without_the_others() {
+    let ledger = Ledger::in_memory().await.unwrap();
+    let mut tx = ledger.write().await.unwrap();
+    let endpoints = [sample("whk_1", &[]), sample("whk_2", &[])];
+    for endpoint in &endpoints {
+        insert(&mut tx, endpoint).await.unwrap();
+    }
+    for _ in 0..3 {
+        outbox::enqueue(&mut tx, &endpoints, "alert.raised", "{}", at(0)).await.unwrap();
+    }
+    assert_eq!(outbox::postpone(&mut tx, "whk_1", at(100)).await.unwrap(), 3);
+    assert_eq!(outbox::endpoints_due(&mut tx, at(99)).await.unwrap(), ["whk_2"]);
+    assert_eq!(outbox::endpoints_due(&mut tx, at(100)).await.unwrap(), ["whk_1", "whk_2"]);
+    assert_eq!(outbox::postpone(&mut tx, "whk_1", at(50)).await.unwrap(), 0);
+}
