@@ -1,5 +1,7 @@
 //! Goal: rows come back as they went in, the second standing alert is refused, lists page without gap or repeat.
 
+use harbinger_core::Severity;
+
 use super::*;
 use crate::Ledger;
 use serde_json::json;
