@@ -9,6 +9,7 @@
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::indexing_slicing))]
 
 pub mod admission;
+pub mod consumer;
 pub mod decode;
 pub mod http;
 pub mod metrics;

@@ -112,12 +112,15 @@ fn a_verdict_is_a_return_code() {
         ("", true, Ok(Tenants::All), ConnectReturnCode::Success),
         ("c", false, Ok(Tenants::All), ConnectReturnCode::Success),
     ];
-    for (client_id, clean, verdict, code) in cases {
+    for (client_id, clean, verdict, code) in &cases {
         let mut session = Session::new(1);
-        session.receive(connect(client_id, clean)).unwrap();
-        let (packet, outcome) = session.authenticated(verdict.as_ref().map(Tenants::clone));
-        assert_eq!(packet, Packet::ConnAck(ConnAck::new(code, false)));
-        assert_eq!(outcome.is_ok(), code == ConnectReturnCode::Success);
+        session.receive(connect(client_id, *clean)).unwrap();
+        let (packet, outcome) = match verdict {
+            Ok(tenants) => session.authenticated(Ok(Tenants::clone(tenants))),
+            Err(refused) => session.authenticated(Err(refused)),
+        };
+        assert_eq!(packet, Packet::ConnAck(ConnAck::new(*code, false)));
+        assert_eq!(outcome.is_ok(), *code == ConnectReturnCode::Success);
         assert_eq!(session.keep_alive(), 7);
     }
 }
