@@ -20,6 +20,7 @@ pub mod changes;
 mod column;
 pub mod idempotency;
 pub mod keys;
+pub mod kpi;
 pub mod models;
 pub mod orders;
 pub mod plans;
@@ -32,6 +33,9 @@ mod words;
 
 /// A connection that queries run on: of a transaction or of the reading pool.
 pub type Connection = AnyConnection;
+
+/// A transaction that may write: kept whole by its `commit`, or not at all.
+pub type WriteTransaction = Transaction<'static, Any>;
 
 /// What the ledger could not do.
 #[derive(Debug, thiserror::Error)]

@@ -1,0 +1,113 @@
+//! How well it goes: plain counts of what happened.
+
+use std::collections::BTreeMap;
+
+use axum::{Json as Answer, extract::State};
+use harbinger_core::Timestamp;
+use harbinger_store::ledger::{
+    alerts::{self, Outcome},
+    kpi,
+    orders::{self, OrderKind},
+};
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+use utoipa_axum::{router::OpenApiRouter, routes};
+
+use crate::{
+    auth::{Caller, Read},
+    errors::Result,
+    extract::Query,
+    state::ApiState,
+};
+
+/// A span of event time.
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+struct KpiQuery {
+    /// First instant inside.
+    #[param(value_type = Option<String>, format = DateTime)]
+    from: Option<Timestamp>,
+    /// First instant after.
+    #[param(value_type = Option<String>, format = DateTime)]
+    to: Option<Timestamp>,
+}
+
+/// How replacements were met.
+#[derive(Debug, Serialize, ToSchema)]
+struct ReplacementsView {
+    /// Replacements in the span.
+    total: u64,
+    /// Met from the local shelf.
+    from_stock: u64,
+    /// `from_stock` over `total`; null without replacements.
+    fill_rate: Option<f64>,
+    /// Foreseen: an alert stood, or a transfer had named the device.
+    predicted: u64,
+    /// Met from the local shelf by a piece that a transfer had brought.
+    by_transfer: u64,
+}
+
+/// How well it goes.
+#[derive(Debug, Serialize, ToSchema)]
+struct KpiView {
+    /// How replacements in the span were met.
+    replacements: ReplacementsView,
+    /// Alerts by state, now.
+    alerts: BTreeMap<&'static str, u64>,
+    /// Closed alerts that were raised in the span, by outcome.
+    outcomes: BTreeMap<&'static str, u64>,
+    /// Share of closed alerts that were confirmed; null where none was closed.
+    alert_precision: Option<f64>,
+    /// Value of all pieces on shelves, now.
+    stock_value: f64,
+    /// Transfers by state, now.
+    transfers: BTreeMap<&'static str, u64>,
+    /// Purchases by state, now.
+    purchases: BTreeMap<&'static str, u64>,
+}
+
+fn share(part: u64, of: u64) -> Option<f64> {
+    (of > 0).then(|| part as f64 / of as f64)
+}
+
+/// Fill rate, precision of alerts, stock value, orders
+#[utoipa::path(
+    get, path = "/kpi", tag = "kpi", params(KpiQuery), security(("key" = ["read"])),
+    responses((status = 200, body = KpiView))
+)]
+async fn get_kpi(
+    caller: Caller<Read>,
+    State(state): State<ApiState>,
+    Query(query): Query<KpiQuery>,
+) -> Result<Answer<KpiView>> {
+    let range = super::range(query.from, query.to);
+    let tenant = &caller.tenant;
+    let mut connection = state.ledger.read().await?;
+    let uses = orders::use_counts(&mut connection, tenant, range).await?;
+    let outcomes = kpi::alerts_by_outcome(&mut connection, tenant, range).await?;
+    let closed = outcomes.iter().map(|(_, alerts)| alerts).sum();
+    let confirmed = outcomes.iter().filter(|(outcome, _)| *outcome == Outcome::Confirmed).map(|(_, n)| n).sum();
+    let alerts = alerts::counts(&mut connection, tenant).await?;
+    let transfers = kpi::orders_by_state(&mut connection, tenant, OrderKind::Transfer).await?;
+    let purchases = kpi::orders_by_state(&mut connection, tenant, OrderKind::Purchase).await?;
+    Ok(Answer(KpiView {
+        replacements: ReplacementsView {
+            total: uses.total,
+            from_stock: uses.from_stock,
+            fill_rate: share(uses.from_stock, uses.total),
+            predicted: uses.predicted,
+            by_transfer: uses.by_transfer,
+        },
+        alerts: alerts.into_iter().map(|(state, count)| (state.as_str(), count)).collect(),
+        outcomes: outcomes.into_iter().map(|(outcome, count)| (outcome.as_str(), count)).collect(),
+        alert_precision: share(confirmed, closed),
+        stock_value: kpi::stock_value(&mut connection, tenant).await?,
+        transfers: transfers.into_iter().map(|(state, count)| (state.as_str(), count)).collect(),
+        purchases: purchases.into_iter().map(|(state, count)| (state.as_str(), count)).collect(),
+    }))
+}
+
+/// The route of figures.
+pub(crate) fn routes() -> OpenApiRouter<ApiState> {
+    OpenApiRouter::new().routes(routes!(get_kpi))
+}

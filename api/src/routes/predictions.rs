@@ -1,0 +1,265 @@
+//! Predictions: in pages of JSON, or the whole as CSV in the columns that `harbinger score` writes.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use axum::{
+    Json as Answer,
+    body::Body,
+    extract::State,
+    http::{HeaderMap, header},
+    response::{IntoResponse, Response},
+};
+use futures::stream;
+use harbinger_core::{ComponentId, DeviceId, Duration, TenantId, Timestamp, time::MILLIS_PER_HOUR};
+use harbinger_store::{
+    Ledger,
+    ledger::{
+        models::{self, Model},
+        predictions::{self, Filter, Prediction, PredictionKey},
+    },
+};
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+use utoipa_axum::{router::OpenApiRouter, routes};
+
+use crate::{
+    auth::{Caller, Read},
+    errors::{Code, Error, Result},
+    extract::{Path, Query},
+    page::{LIMIT_MAX, Page, PageQuery},
+    state::ApiState,
+};
+
+/// Which predictions are wanted.
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+struct PredictionQuery {
+    /// First instant inside.
+    #[param(value_type = Option<String>, format = DateTime)]
+    from: Option<Timestamp>,
+    /// First instant after.
+    #[param(value_type = Option<String>, format = DateTime)]
+    to: Option<Timestamp>,
+    /// Only this device.
+    #[param(value_type = Option<String>)]
+    device: Option<DeviceId>,
+    /// Only this component.
+    #[param(value_type = Option<String>)]
+    component: Option<ComponentId>,
+    /// Only by this model.
+    model_version: Option<String>,
+    /// Only the newest of each device and component.
+    #[serde(default)]
+    latest: bool,
+    /// Items of a page: 1 to 10,000, 100 unless told.
+    #[param(minimum = 1, maximum = 10000, default = 100)]
+    limit: Option<usize>,
+    /// `next_cursor` of the page before.
+    cursor: Option<String>,
+}
+
+/// How likely a component fails, and how long it lasts.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct PredictionView {
+    /// Its id.
+    #[schema(example = "prd_MTQyMDA3MDQwMDAwMB9kMR9mYW4")]
+    prediction_id: String,
+    /// Event time: it knows nothing later.
+    #[schema(value_type = String, format = DateTime)]
+    ts: Timestamp,
+    /// Which device.
+    #[schema(value_type = String)]
+    device: DeviceId,
+    /// Which of its components.
+    #[schema(value_type = String)]
+    component: ComponentId,
+    /// P(fails within the horizon after `ts`), calibrated, by horizon in hours: `p_24h`.
+    probabilities: BTreeMap<String, f64>,
+    /// Uncalibrated rank behind the main horizon, for ties.
+    score: f64,
+    /// Whether the main horizon's probability is over the model's threshold.
+    alarm: bool,
+    /// Mean remaining useful life in hours.
+    rul_mean: f64,
+    /// 5 % quantile of the remaining useful life in hours.
+    rul_p05: f64,
+    /// Median of the remaining useful life in hours.
+    rul_p50: f64,
+    /// 95 % quantile of the remaining useful life in hours.
+    rul_p95: f64,
+    /// The model that said so.
+    model_version: String,
+}
+
+impl PredictionView {
+    /// Shows a prediction with the horizons of its model; where that is not known they are numbered.
+    pub(super) fn new(row: Prediction, models: &[Model]) -> Self {
+        let labels = labels_of(&row, models);
+        Self {
+            prediction_id: row.id(),
+            ts: row.ts,
+            device: row.device,
+            component: row.component,
+            probabilities: labels.into_iter().zip(row.probabilities).collect(),
+            score: row.score,
+            alarm: row.alarm,
+            rul_mean: row.rul_mean,
+            rul_p05: row.rul_p05,
+            rul_p50: row.rul_p50,
+            rul_p95: row.rul_p95,
+            model_version: row.model_version,
+        }
+    }
+}
+
+fn label(horizon: Duration) -> String {
+    format!("p_{}h", horizon.millis() / MILLIS_PER_HOUR)
+}
+
+fn horizons_of<'m>(row: &Prediction, models: &'m [Model]) -> Option<&'m [Duration]> {
+    let of_row = |model: &&Model| model.version == row.model_version && model.horizons.len() == row.probabilities.len();
+    models.iter().find(of_row).map(|model| model.horizons.as_slice())
+}
+
+fn labels_of(row: &Prediction, models: &[Model]) -> Vec<String> {
+    match horizons_of(row, models) {
+        Some(horizons) => horizons.iter().copied().map(label).collect(),
+        None => (1..=row.probabilities.len()).map(|n| format!("p_{n}")).collect(),
+    }
+}
+
+impl PredictionQuery {
+    fn filter(&self) -> Filter {
+        Filter {
+            range: super::range(self.from, self.to),
+            device: self.device.clone(),
+            component: self.component.clone(),
+            model_version: self.model_version.clone(),
+            latest: self.latest,
+        }
+    }
+}
+
+/// Predictions in order of time, device, component. With `Accept: text/csv` all of them in one answer, in the columns of
+/// `predictions.csv`; `limit` and `cursor` are then not used
+#[utoipa::path(
+    get, path = "/predictions", tag = "predictions", params(PredictionQuery), security(("key" = ["read"])),
+    responses((status = 200, content((Page<PredictionView> = "application/json"), (String = "text/csv"))))
+)]
+async fn list_predictions(
+    caller: Caller<Read>,
+    State(state): State<ApiState>,
+    Query(query): Query<PredictionQuery>,
+    headers: HeaderMap,
+) -> Result<Response> {
+    let filter = query.filter();
+    let mut connection = state.ledger.read().await?;
+    let models = models::list(&mut connection, &caller.tenant).await?;
+    if super::wants_csv(&headers) {
+        drop(connection);
+        return Ok(csv_answer(state.ledger, caller.tenant, filter, &models));
+    }
+    let page = PageQuery { limit: query.limit, cursor: query.cursor };
+    let limit = page.limit()?;
+    let bad = || Error::new(Code::BadCursor, "no cursor of predictions");
+    let after = page.after_one("predictions")?.map(|id| PredictionKey::decode(&id).ok_or_else(bad)).transpose()?;
+    let rows = predictions::list(&mut connection, &caller.tenant, &filter, after.as_ref(), limit + 1).await?;
+    let view = |row| PredictionView::new(row, &models);
+    Ok(Answer(Page::of(rows, limit, "predictions", |row| vec![row.id()], view)).into_response())
+}
+
+/// The horizons of the columns: of the one model that is asked for, else of all the tenant's models together.
+fn columns(filter: &Filter, models: &[Model]) -> Vec<Duration> {
+    let wanted = |model: &&Model| filter.model_version.as_ref().is_none_or(|version| *version == model.version);
+    let mut seen = BTreeSet::new();
+    let of_all = models.iter().filter(wanted).flat_map(|model| model.horizons.iter().copied());
+    of_all.filter(|horizon| seen.insert(*horizon)).collect()
+}
+
+/// Streams page after page: memory does not grow with the answer, and no read transaction lives long.
+fn csv_answer(ledger: Ledger, tenant: TenantId, filter: Filter, models: &[Model]) -> Response {
+    let horizons = columns(&filter, models);
+    let models = models.to_vec();
+    let header = csv_header(&horizons);
+    let pages = stream::try_unfold(Some(None::<PredictionKey>), move |place| {
+        let (ledger, tenant, filter) = (ledger.clone(), tenant.clone(), filter.clone());
+        let (horizons, models) = (horizons.clone(), models.clone());
+        async move {
+            let Some(after) = place else { return Ok::<_, Error>(None) };
+            let mut connection = ledger.read().await?;
+            let rows = predictions::list(&mut connection, &tenant, &filter, after.as_ref(), LIMIT_MAX).await?;
+            drop(connection);
+            let next = if rows.len() < LIMIT_MAX { None } else { rows.last().map(|last| Some(last.key())) };
+            Ok(Some((csv_rows(&rows, &horizons, &models), next)))
+        }
+    });
+    let whole = futures::StreamExt::chain(stream::once(async { Ok::<_, Error>(header) }), pages);
+    ([(header::CONTENT_TYPE, "text/csv; charset=utf-8")], Body::from_stream(whole)).into_response()
+}
+
+fn csv_header(horizons: &[Duration]) -> Vec<u8> {
+    let mut names: Vec<String> = ["ts", "device", "component"].map(str::to_owned).to_vec();
+    names.extend(horizons.iter().copied().map(label));
+    names.extend(["score", "alarm", "rul_mean", "rul_p05", "rul_p50", "rul_p95", "model_version"].map(str::to_owned));
+    csv_bytes(|out| out.write_record(&names))
+}
+
+fn csv_rows(rows: &[Prediction], horizons: &[Duration], models: &[Model]) -> Vec<u8> {
+    csv_bytes(|out| {
+        for row in rows {
+            let own = horizons_of(row, models).unwrap_or(horizons);
+            let probability = |horizon: &Duration| {
+                let place = own.iter().position(|own| own == horizon);
+                place.and_then(|place| row.probabilities.get(place)).map_or_else(String::new, f64::to_string)
+            };
+            let mut cells = vec![row.ts.to_string(), row.device.to_string(), row.component.to_string()];
+            cells.extend(horizons.iter().map(probability));
+            cells.extend([row.score.to_string(), u8::from(row.alarm).to_string()]);
+            cells.extend([row.rul_mean, row.rul_p05, row.rul_p50, row.rul_p95].map(|hours| hours.to_string()));
+            cells.push(row.model_version.clone());
+            out.write_record(&cells)?;
+        }
+        Ok(())
+    })
+}
+
+fn csv_bytes(write: impl FnOnce(&mut csv::Writer<Vec<u8>>) -> csv::Result<()>) -> Vec<u8> {
+    let mut out = csv::Writer::from_writer(Vec::new());
+    write(&mut out).expect("rows have as many cells as the header, and memory takes them");
+    out.into_inner().expect("memory takes what is written")
+}
+
+/// A prediction and what it was made from.
+#[derive(Debug, Serialize, ToSchema)]
+struct PredictionDetail {
+    /// The prediction.
+    #[serde(flatten)]
+    prediction: PredictionView,
+    /// What it was made from: feature values, contributions, normal ranges. Kept for what alarmed or fed a plan.
+    #[schema(value_type = Option<Object>)]
+    decision: Option<serde_json::Value>,
+}
+
+/// A prediction with the record of what it was made from
+#[utoipa::path(
+    get, path = "/predictions/{prediction_id}", tag = "predictions", params(("prediction_id" = String, Path)),
+    security(("key" = ["read"])), responses((status = 200, body = PredictionDetail))
+)]
+async fn get_prediction(
+    caller: Caller<Read>,
+    State(state): State<ApiState>,
+    Path(prediction_id): Path<String>,
+) -> Result<Answer<PredictionDetail>> {
+    let key = PredictionKey::decode(&prediction_id).ok_or_else(|| Error::not_found("prediction", &prediction_id))?;
+    let mut connection = state.ledger.read().await?;
+    let row = predictions::get(&mut connection, &caller.tenant, &key).await?;
+    let models = models::list(&mut connection, &caller.tenant).await?;
+    let decision = predictions::decision(&mut connection, &caller.tenant, &prediction_id).await?;
+    let prediction = PredictionView::new(row, &models);
+    Ok(Answer(PredictionDetail { prediction, decision: decision.map(|decision| decision.body) }))
+}
+
+/// The routes of predictions.
+pub(crate) fn routes() -> OpenApiRouter<ApiState> {
+    OpenApiRouter::new().routes(routes!(list_predictions)).routes(routes!(get_prediction))
+}
