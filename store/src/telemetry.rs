@@ -13,10 +13,14 @@ use harbinger_core::{
 use serde::{Deserialize, Serialize};
 
 mod catalog;
+mod embedded;
 mod memory;
 mod rows;
+#[cfg(test)]
+mod suite;
 
 pub use catalog::ARRIVAL_SIGNAL;
+pub use embedded::{EmbeddedStore, Options};
 pub use memory::MemoryStore;
 
 /// What a telemetry store could not do.
@@ -41,6 +45,16 @@ pub enum Error {
         row: String,
         /// What is wrong.
         reason: String,
+    },
+    /// The data file was written by a newer version: nothing of it was read or changed.
+    #[error("{path} has format {found}, and this version knows formats up to {known}: it was written by a newer one")]
+    UnknownFormat {
+        /// The data file.
+        path: String,
+        /// Its format.
+        found: i64,
+        /// The newest format that is known.
+        known: i64,
     },
     /// The engine beneath failed.
     #[error("telemetry store failed to {attempt}")]

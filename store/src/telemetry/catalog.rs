@@ -15,7 +15,7 @@ pub(super) type DeviceNumber = u32;
 pub const ARRIVAL_SIGNAL: &str = "_arrival";
 
 /// Numbers for devices and signals, given in order of first appearance from 0 on and never given twice.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Catalog {
     devices: Vec<DeviceKey>,
     device_numbers: HashMap<DeviceKey, DeviceNumber>,

@@ -1,0 +1,140 @@
+//! Changes of chunks: what the compactor works out off the writer thread and the writer applies in one short transaction.
+
+use rusqlite::{Connection, OptionalExtension, params};
+
+use super::{
+    chunk::{ChunkKey, Span},
+    tail::Extent,
+};
+use crate::telemetry::{catalog::DeviceNumber, rows::SignalNumber};
+
+/// A chunk to be written.
+#[derive(Debug)]
+pub(super) struct NewChunk {
+    pub(super) key: ChunkKey,
+    /// Its earliest and latest reading, milliseconds.
+    pub(super) extent: (i64, i64),
+    pub(super) samples: u64,
+    pub(super) summaries: Vec<u8>,
+    pub(super) body: Vec<u8>,
+}
+
+/// What becomes of a device's chunks.
+#[derive(Debug)]
+pub(super) struct DeviceChange {
+    pub(super) device: DeviceNumber,
+    /// The span of its newest chunks from now on.
+    pub(super) span: Span,
+    /// Every signal in its chunks from now on.
+    pub(super) signals: Vec<SignalNumber>,
+    /// Whether `span` or `signals` are news.
+    pub(super) changes_device: bool,
+    /// Chunks that could not be decoded, and why: set aside.
+    pub(super) damaged: Vec<(ChunkKey, &'static str)>,
+    /// Starts of the chunks that give way to `put`.
+    pub(super) delete: Vec<i64>,
+    pub(super) put: Vec<NewChunk>,
+}
+
+/// Applies changes; how many samples more there are in chunks (fewer: negative).
+pub(super) fn install(connection: &Connection, changes: &[DeviceChange]) -> rusqlite::Result<i64> {
+    let mut more = 0;
+    for change in changes {
+        for (key, reason) in &change.damaged {
+            set_aside(connection, key, reason)?;
+        }
+        for start in &change.delete {
+            more -= delete_chunk(connection, change.device, *start)?;
+        }
+        for chunk in &change.put {
+            insert_chunk(connection, chunk)?;
+            more += i64::try_from(chunk.samples).unwrap_or(i64::MAX);
+        }
+        if change.changes_device {
+            let signals: Vec<u8> = change.signals.iter().flat_map(|signal| signal.to_le_bytes()).collect();
+            connection
+                .prepare_cached("UPDATE devices SET span_ms = ?2, signals = ?3 WHERE number = ?1")?
+                .execute(params![change.device, change.span.millis(), signals])?;
+        }
+    }
+    add_samples(connection, more)?;
+    Ok(more)
+}
+
+fn insert_chunk(connection: &Connection, chunk: &NewChunk) -> rusqlite::Result<usize> {
+    let insert = "INSERT INTO chunks (device, start_ms, span_ms, first_ms, last_ms, samples, summaries, body)
+        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
+    let ChunkKey { device, start, span } = chunk.key;
+    let (first, last) = chunk.extent;
+    let samples = i64::try_from(chunk.samples).unwrap_or(i64::MAX);
+    let values = params![device, start, span.millis(), first, last, samples, chunk.summaries, chunk.body];
+    connection.prepare_cached(insert)?.execute(values)
+}
+
+/// How many samples went.
+fn delete_chunk(connection: &Connection, device: DeviceNumber, start: i64) -> rusqlite::Result<i64> {
+    let delete = "DELETE FROM chunks WHERE device = ?1 AND start_ms = ?2 RETURNING samples";
+    let mut statement = connection.prepare_cached(delete)?;
+    let samples = statement.query_map(params![device, start], |row| row.get::<_, i64>(0))?;
+    samples.sum::<rusqlite::Result<i64>>()
+}
+
+fn set_aside(connection: &Connection, key: &ChunkKey, reason: &str) -> rusqlite::Result<usize> {
+    let keep = "INSERT OR REPLACE INTO damaged (device, start_ms, span_ms, reason, body)
+        SELECT device, start_ms, span_ms, ?3, body FROM chunks WHERE device = ?1 AND start_ms = ?2";
+    connection.prepare_cached(keep)?.execute(params![key.device, key.start, reason])
+}
+
+fn add_samples(connection: &Connection, more: i64) -> rusqlite::Result<usize> {
+    let add = "UPDATE meta SET value = value + ?1 WHERE name = 'samples_in_chunks'";
+    connection.prepare_cached(add)?.execute(params![more])
+}
+
+/// Log rows that one trimming deletes: some megabytes, so that appends between do not wait long.
+const LOG_ROWS_A_TRIM: i64 = 64;
+
+/// Deletes the oldest log rows up to `through`; whether there are more of them.
+///
+/// Oldest first: what a crash leaves is the newest part of the log, and to lay that over the chunks again changes nothing.
+pub(super) fn trim_log(connection: &Connection, through: i64) -> rusqlite::Result<bool> {
+    let delete = "DELETE FROM log WHERE sequence IN
+        (SELECT sequence FROM log WHERE sequence <= ?1 ORDER BY sequence LIMIT ?2)";
+    let deleted = connection.prepare_cached(delete)?.execute(params![through, LOG_ROWS_A_TRIM])?;
+    connection
+        .prepare_cached("UPDATE meta SET value = max(value, ?1) WHERE name = 'log_deleted'")?
+        .execute(params![through])?;
+    Ok(deleted as i64 == LOG_ROWS_A_TRIM)
+}
+
+/// Deletes the chunks and events of devices that lie wholly before `before`; how many samples fewer there are.
+pub(super) fn forget(connection: &Connection, devices: &[DeviceNumber], before: i64) -> rusqlite::Result<i64> {
+    let chunks = "DELETE FROM chunks WHERE device = ?1 AND start_ms < ?2 AND last_ms < ?2 RETURNING samples";
+    let mut fewer = 0;
+    for device in devices {
+        let mut statement = connection.prepare_cached(chunks)?;
+        fewer +=
+            statement.query_map(params![device, before], |row| row.get::<_, i64>(0))?.sum::<rusqlite::Result<i64>>()?;
+        for table in [
+            "DELETE FROM damaged WHERE device = ?1 AND start_ms + span_ms <= ?2",
+            "DELETE FROM events WHERE device = ?1 AND ts_ms < ?2",
+        ] {
+            connection.prepare_cached(table)?.execute(params![device, before])?;
+        }
+    }
+    add_samples(connection, -fewer)?;
+    Ok(fewer)
+}
+
+/// Earliest and latest reading of a device in chunks, and earliest and latest event.
+pub(super) fn extents(connection: &Connection, device: DeviceNumber) -> rusqlite::Result<(Extent, Extent)> {
+    let read = |query: &str| -> rusqlite::Result<Option<i64>> {
+        let first = connection.prepare_cached(query)?.query_row(params![device], |row| row.get(0)).optional()?;
+        Ok(first.flatten())
+    };
+    // Chunks of a device do not overlap, so the first one holds the earliest reading and the last one the latest.
+    let first = read("SELECT first_ms FROM chunks WHERE device = ?1 ORDER BY start_ms LIMIT 1")?;
+    let last = read("SELECT last_ms FROM chunks WHERE device = ?1 ORDER BY start_ms DESC LIMIT 1")?;
+    let first_event = read("SELECT min(ts_ms) FROM events WHERE device = ?1")?;
+    let last_event = read("SELECT max(ts_ms) FROM events WHERE device = ?1")?;
+    Ok((first.zip(last), first_event.zip(last_event)))
+}

@@ -1,0 +1,350 @@
+//! The embedded store under test: the generic suite, then what only a file can go through - restarts, crashes, damage, a
+//! full disk.
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
+
+use proptest::prelude::*;
+use tempfile::TempDir;
+
+use super::*;
+use crate::telemetry::{
+    MemoryStore, Quarantined,
+    suite::{Fixture, append, at, key, reading, scan, signal, telemetry_store_suite},
+};
+
+telemetry_store_suite!({
+    let folder = tempfile::tempdir().unwrap();
+    Fixture { store: EmbeddedStore::open(Options::at(file(&folder))).unwrap(), _folder: Some(folder) }
+});
+
+fn file(folder: &TempDir) -> PathBuf {
+    folder.path().join("telemetry.db")
+}
+
+fn open(folder: &TempDir) -> Arc<EmbeddedStore> {
+    EmbeddedStore::open(Options::at(file(folder))).unwrap()
+}
+
+/// The file and its WAL as a crash would leave them now.
+fn crash_copy(path: &Path) -> TempDir {
+    let copy = tempfile::tempdir().unwrap();
+    for suffix in ["", "-wal"] {
+        let mut from = path.as_os_str().to_owned();
+        from.push(suffix);
+        let mut to = file(&copy).into_os_string();
+        to.push(suffix);
+        fs_err::copy(PathBuf::from(from), PathBuf::from(to)).unwrap();
+    }
+    copy
+}
+
+#[tokio::test]
+async fn what_was_acknowledged_survives_a_crash_before_and_after_compaction() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(&folder);
+    append(&*store, (0..100).map(|i| reading("a", i, &[("x", i as f64)])).collect()).await;
+    let in_log = crash_copy(&file(&folder));
+    store.compact().await.unwrap();
+    append(&*store, vec![reading("b", 0, &[("x", 1.0)]), reading("a", 50, &[("x", -1.0)])]).await;
+    let in_chunks = crash_copy(&file(&folder));
+    let all = [scan(&*store, "a").await, scan(&*store, "b").await];
+    drop(store);
+
+    let crashed = open(&in_log);
+    assert_eq!(scan(&*crashed, "a").await.len(), 100);
+    let again = append(&*crashed, (0..100).map(|i| reading("a", i, &[("x", i as f64)])).collect()).await;
+    assert_eq!((again.stored, again.duplicate), (0, 100));
+    for folder in [&in_chunks, &folder] {
+        let reopened = open(folder);
+        assert_eq!([scan(&*reopened, "a").await, scan(&*reopened, "b").await], all);
+        let size = reopened.size().await.unwrap();
+        assert_eq!((size.samples, size.readings_in_log), (102, 2));
+    }
+}
+
+/// A crash after the chunks are committed and before their log rows are deleted: the rows are laid over the chunks again.
+#[tokio::test]
+async fn log_rows_that_are_in_chunks_already_change_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(&folder);
+    append(&*store, (0..20).map(|i| reading("a", i, &[("x", i as f64)])).collect()).await;
+    append(&*store, vec![reading("a", 3, &[("x", -3.0)])]).await;
+    let before = crash_copy(&file(&folder));
+    store.compact().await.unwrap();
+    let expected = scan(&*store, "a").await;
+    store.close().await.unwrap();
+    drop(store);
+    let raw = Connection::open(file(&folder)).unwrap();
+    raw.execute("ATTACH ?1 AS before", [file(&before).display().to_string()]).unwrap();
+    assert_eq!(raw.execute("INSERT INTO log SELECT * FROM before.log", []).unwrap(), 2);
+    drop(raw);
+
+    let store = open(&folder);
+    for _ in 0..2 {
+        assert_eq!(scan(&*store, "a").await, expected);
+        store.compact().await.unwrap();
+    }
+    assert_eq!(store.size().await.unwrap().samples, 20);
+}
+
+#[tokio::test]
+async fn a_damaged_chunk_is_named_and_never_served() {
+    let folder = tempfile::tempdir().unwrap();
+    let month = 30 * 24 * 60;
+    let store = open(&folder);
+    for device in ["a", "b"] {
+        append(&*store, (0..40).map(|i| reading(device, i * 60, &[("x", i as f64)])).collect()).await;
+    }
+    append(&*store, vec![reading("a", 3 * month, &[("x", 1.0)])]).await;
+    store.compact().await.unwrap();
+    let raw = Connection::open(file(&folder)).unwrap();
+    let (row, mut body): (i64, Vec<u8>) = raw
+        .query_row("SELECT rowid, body FROM chunks ORDER BY device, start_ms", [], |row| Ok((row.get(0)?, row.get(1)?)))
+        .unwrap();
+    let middle = body.len() / 2;
+    body[middle] ^= 0x20;
+    raw.execute("UPDATE chunks SET body = ?2 WHERE rowid = ?1", rusqlite::params![row, body]).unwrap();
+
+    let check = async |store: &EmbeddedStore| {
+        let refused = store.scan(&key("a"), TimeRange::ALL, None).await;
+        assert!(matches!(refused, Err(Error::Damaged { .. })), "{refused:?}");
+        assert!(store.scan_many(vec![key("b"), key("a")], TimeRange::ALL).await.is_err());
+        assert_eq!(scan(store, "b").await.len(), 40);
+        let elsewhere = TimeRange { from: at(2 * month), to: Timestamp::MAX };
+        assert_eq!(store.scan(&key("a"), elsewhere, None).await.unwrap().len(), 1);
+    };
+    check(&store).await;
+    // Intake and compaction go on: the damaged chunk is set aside, and its range stays refused.
+    append(&*store, vec![reading("a", 30, &[("x", 9.0)])]).await;
+    store.compact().await.unwrap();
+    check(&store).await;
+    assert_eq!(store.size().await.unwrap().readings_in_log, 0);
+}
+
+#[tokio::test]
+async fn a_damaged_log_row_refuses_opening_by_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(&folder);
+    append(&*store, vec![reading("a", 0, &[("x", 1.0)])]).await;
+    drop(store);
+    let raw = Connection::open(file(&folder)).unwrap();
+    raw.execute("UPDATE log SET body = x'01020304050607080910'", []).unwrap();
+    drop(raw);
+    let refused = EmbeddedStore::open(Options::at(file(&folder)));
+    assert!(matches!(&refused, Err(Error::Damaged { row, .. }) if row == "log (1)"), "{refused:?}");
+}
+
+#[tokio::test]
+async fn a_newer_format_and_a_second_process_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(&folder);
+    assert!(matches!(EmbeddedStore::open(Options::at(file(&folder))), Err(Error::Engine { .. })));
+    drop(store);
+    Connection::open(file(&folder)).unwrap().execute("UPDATE meta SET value = 2 WHERE name = 'format'", []).unwrap();
+    let refused = EmbeddedStore::open(Options::at(file(&folder)));
+    assert!(matches!(refused, Err(Error::UnknownFormat { found: 2, known: 1, .. })), "{refused:?}");
+}
+
+/// Goal: a full disk takes nothing, loses nothing, and is over when there is room. Method: a file of few pages, filled with
+/// readings and one large message in quarantine whose removal makes room.
+#[tokio::test]
+async fn a_full_disk_refuses_and_recovers() {
+    let folder = tempfile::tempdir().unwrap();
+    let options = Options { pages_max: Some(120), ..Options::at(file(&folder)) };
+    let store = EmbeddedStore::open(options).unwrap();
+    let large = Quarantined {
+        tenant: None,
+        received_at: at(0),
+        topic: "t".to_owned(),
+        payload: vec![7; 150_000],
+        reason: "large".to_owned(),
+        readings: 1,
+    };
+    store.append(Batch { quarantined: vec![large], ..Batch::default() }).await.unwrap();
+    let batch = |n: i64| -> Vec<_> {
+        (0..200).map(|i| reading(&format!("device-{n}"), i, &[("x", (i as f64 + n as f64).sqrt())])).collect()
+    };
+    let mut taken = 0;
+    let refused = loop {
+        match store.append(Batch { readings: batch(taken), ..Batch::default() }).await {
+            Ok(done) => assert_eq!(done.stored, 200),
+            Err(error) => break error,
+        }
+        taken += 1;
+        assert!(taken < 1000, "the file never fills");
+    };
+    assert!(matches!(refused, Error::Full { .. }) && refused.may_retry(), "{refused:?}");
+    let refused_device = format!("device-{taken}");
+    assert!(scan(&*store, &refused_device).await.is_empty());
+    assert_eq!(store.extents(&key("a").tenant).await.unwrap().len() as i64, taken);
+    assert!(store.remove_quarantined(1).await.unwrap());
+    assert_eq!(append(&*store, batch(taken)).await.stored, 200);
+    drop(store);
+
+    let store = open(&folder);
+    store.compact().await.unwrap();
+    assert_eq!(scan(&*store, &refused_device).await.len(), 200);
+    assert_eq!(store.size().await.unwrap().samples, 200 * (taken as u64 + 1));
+}
+
+#[tokio::test]
+async fn a_compaction_without_room_keeps_everything_readable_and_succeeds_later() {
+    let folder = tempfile::tempdir().unwrap();
+    let options = Options { pages_max: Some(60), ..Options::at(file(&folder)) };
+    let store = EmbeddedStore::open(options).unwrap();
+    let batch = |n: i64| (0..200).map(|i| reading("a", n * 200 + i, &[("x", ((n * 200 + i) as f64).sqrt())])).collect();
+    let mut taken = 0;
+    while store.append(Batch { readings: batch(taken), ..Batch::default() }).await.is_ok() {
+        taken += 1;
+    }
+    let before = scan(&*store, "a").await;
+    assert_eq!(before.len() as i64, taken * 200);
+    assert!(matches!(store.compact().await, Err(Error::Full { .. })));
+    assert_eq!(scan(&*store, "a").await, before);
+    drop(store);
+    let store = open(&folder);
+    store.compact().await.unwrap();
+    assert_eq!(scan(&*store, "a").await, before);
+}
+
+/// A device whose cadence is unknown at first gets a coarse chunk; when it turns out to report every second the chunk is
+/// split, and stays in order with the memory store whatever comes late.
+#[tokio::test]
+async fn chunks_are_split_when_a_device_turns_out_to_be_fast() {
+    let folder = tempfile::tempdir().unwrap();
+    let (store, memory) = (open(&folder), MemoryStore::new());
+    let second = |i: i64| Reading { ts: at(0) + Duration::from_secs(i), ..reading("a", 0, &[("x", i as f64 / 10.0)]) };
+    for (from, to) in [(0, 3), (3, 9_000), (9_000, 12_000), (500, 1_500), (20_000, 20_004)] {
+        for store in [&*store as &dyn TelemetryStore, &memory] {
+            append(store, (from..to).map(second).collect()).await;
+            store.compact().await.unwrap();
+        }
+    }
+    assert_eq!(scan(&*store, "a").await, scan(&memory, "a").await);
+    let raw = Connection::open(file(&folder)).unwrap();
+    let spans: i64 = raw.query_row("SELECT max(span_ms) FROM chunks", [], |row| row.get(0)).unwrap();
+    assert_eq!(spans, chunk::Span::Hour.millis());
+    assert_eq!(store.size().await.unwrap().samples, 12_004);
+}
+
+#[tokio::test]
+async fn a_log_beyond_its_bound_is_compacted_by_itself_and_appends_go_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let options = Options { log_readings_max: 500, ..Options::at(file(&folder)) };
+    let store = EmbeddedStore::open(options).unwrap();
+    for n in 0..60 {
+        append(&*store, (0..100).map(|i| reading("a", n * 100 + i, &[("x", i as f64)])).collect()).await;
+    }
+    let deadline = tokio::time::Instant::now() + std::time::Duration::from_secs(20);
+    while store.size().await.unwrap().readings_in_log >= 500 {
+        assert!(tokio::time::Instant::now() < deadline, "the log is not compacted");
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(scan(&*store, "a").await.len(), 6000);
+}
+
+/// What a random sequence does to a store.
+#[derive(Debug, Clone)]
+enum Step {
+    /// Readings of a device: from an instant (in units of 10 s) on, in steps of so many units.
+    Append {
+        device: u8,
+        from: i64,
+        step: i64,
+        values: Vec<(u8, i8)>,
+    },
+    Compact,
+    Reopen,
+}
+
+use harbinger_core::Reading;
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let values = proptest::collection::vec((0u8..3, -2i8..3), 1..20);
+    let from = prop_oneof![0i64..60, 0i64..60, 0i64..300_000];
+    let step = prop_oneof![Just(0i64), Just(1), Just(6), Just(360), Just(-1)];
+    let append = (0u8..2, from, step, values).prop_map(|(device, from, step, values)| Step::Append {
+        device,
+        from,
+        step,
+        values,
+    });
+    proptest::collection::vec(prop_oneof![6 => append, 2 => Just(Step::Compact), 1 => Just(Step::Reopen)], 1..14)
+}
+
+type Model = BTreeMap<(u8, i64), BTreeMap<u8, u64>>;
+
+/// Puts a reading into the model; what becomes of it.
+fn put(model: &mut Model, device: u8, ts: i64, signal: u8, value: f64, done: &mut Appended) {
+    match model.entry((device, ts)).or_default().insert(signal, value.to_bits()) {
+        None => done.stored += 1,
+        Some(known) if known == value.to_bits() => done.duplicate += 1,
+        Some(_) => done.corrected += 1,
+    }
+}
+
+async fn check_against_model(steps: Vec<Step>) {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut store, mut model) = (open(&folder), Model::new());
+    let (devices, signals) = (["a", "b"], ["x", "y", "z"]);
+    for step in steps {
+        match step {
+            Step::Append { device, from, step, values } => {
+                let mut expected = Appended::default();
+                let mut readings = Vec::new();
+                for (i, (name, value)) in (0..).zip(values) {
+                    let seconds = (from + i * step) * 10;
+                    // A zero of either sign: they are different values.
+                    let value = if value == 0 { -0.0 } else { f64::from(value.max(0)) / 10.0 };
+                    let ts = at(0) + Duration::from_secs(0);
+                    let ts = Timestamp::from_millis(ts.millis() + seconds * 1000);
+                    put(&mut model, device, ts.millis(), name, value, &mut expected);
+                    let sample = reading(devices[device as usize], 0, &[(signals[name as usize], value)]);
+                    readings.push(Reading { ts, ..sample });
+                }
+                assert_eq!(append(&*store, readings).await, expected);
+            }
+            Step::Compact => store.compact().await.unwrap(),
+            Step::Reopen => {
+                drop(store);
+                store = open(&folder);
+            }
+        }
+        for (number, device) in (0u8..).zip(devices) {
+            let found = scan(&*store, device).await;
+            let mut as_model = Model::new();
+            for (index, name) in (0u8..).zip(signals) {
+                for (ts, value) in found.times.iter().zip(found.column(&signal(name)).unwrap_or_default()) {
+                    if !value.is_nan() {
+                        as_model.entry((number, ts.millis())).or_default().insert(index, value.to_bits());
+                    }
+                }
+            }
+            let expected: Model =
+                model.iter().filter(|((d, _), _)| *d == number).map(|(k, v)| (*k, v.clone())).collect();
+            assert_eq!(as_model, expected);
+            let latest = store.latest(&key(device)).await.unwrap();
+            for newest in latest {
+                let index = signals.iter().position(|name| *name == newest.signal.as_str()).unwrap() as u8;
+                let (ts, value) =
+                    expected.iter().rev().find_map(|((_, ts), row)| Some((*ts, *row.get(&index)?))).unwrap();
+                assert_eq!((newest.ts.millis(), newest.value.to_bits()), (ts, value));
+            }
+        }
+    }
+    store.compact().await.unwrap();
+    let samples: usize = model.values().map(BTreeMap::len).sum();
+    assert_eq!(store.size().await.unwrap().samples, samples as u64);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
+    #[test]
+    fn any_sequence_of_appends_compactions_and_restarts_is_that_of_a_map(steps in steps()) {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(check_against_model(steps));
+    }
+}
