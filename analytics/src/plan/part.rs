@@ -1,0 +1,276 @@
+//! The plan of one part: its cells under each hub, the hub's pieces given out, the purchase.
+
+use std::collections::BTreeMap;
+
+use harbinger_core::{
+    PartId,
+    fleet::{Consumption, Part},
+};
+
+use super::{
+    ByDepot, CellReport, DepotId, PlanInput, PurchaseProposal, SlotForecast, StockPosition, TransferProposal,
+    cells::{Cell, reasons},
+    network::Network,
+};
+use crate::{
+    demand::{self, DemandLaw, Trial, common_factor, poisson},
+    inventory::{CellCost, Holding},
+    placement::{self, PurchaseNeed, allocate_hub, order_quantity, pieces_per_cell},
+};
+
+/// Share of slots whose probability counts as usual; what is above is an alert, which will be over when the reserve is needed.
+const USUAL_SHARE: f64 = 0.9;
+
+/// What is known of a part.
+pub(super) struct Known<'k, 'a> {
+    pub(super) slots: &'k [&'a SlotForecast],
+    pub(super) positions: Option<&'k ByDepot<'a, &'a StockPosition>>,
+    pub(super) consumption: &'k [&'a Consumption],
+}
+
+/// What the plan says of a part.
+#[derive(Default)]
+pub(super) struct Planned {
+    pub(super) transfers: Vec<TransferProposal>,
+    pub(super) purchases: Vec<PurchaseProposal>,
+    pub(super) cells: Vec<CellReport>,
+    /// Cells whose demand no law can hold.
+    pub(super) unusable: Vec<String>,
+}
+
+/// A cell with its law and price.
+struct Priced<'a> {
+    cell: Cell<'a>,
+    demand: DemandLaw,
+    cost: CellCost,
+    position: i64,
+}
+
+pub(super) fn plan_part<'a>(
+    input: &PlanInput<'a>,
+    network: &Network<'a>,
+    part: &'a PartId,
+    known: &Known<'_, 'a>,
+) -> Planned {
+    let mut planned = Planned::default();
+    let Some(&properties) = network.parts.get(part) else { return planned };
+    let mut by_depot: ByDepot<'_, Vec<&SlotForecast>> = BTreeMap::new();
+    for slot in known.slots {
+        by_depot.entry(&slot.depot).or_default().push(slot);
+    }
+    for hub in network.hubs() {
+        let group = Group { input, network, part: properties, hub, known };
+        if let Err(unusable) = group.plan(&mut by_depot, &mut planned) {
+            planned.unusable.push(unusable);
+        }
+    }
+    planned.cells.sort_by(|a, b| a.depot.cmp(&b.depot));
+    planned
+}
+
+/// A part under one hub.
+struct Group<'p, 'a> {
+    input: &'p PlanInput<'a>,
+    network: &'p Network<'a>,
+    part: &'a Part,
+    hub: &'a DepotId,
+    known: &'p Known<'p, 'a>,
+}
+
+impl<'a> Group<'_, 'a> {
+    fn plan(&self, by_depot: &mut ByDepot<'_, Vec<&'a SlotForecast>>, planned: &mut Planned) -> Result<(), String> {
+        let unusable = |depot: &DepotId| format!("{} at {depot}", self.part.part);
+        let mut cells = Vec::new();
+        for depot in self.network.depots_of(self.hub) {
+            let slots = by_depot.remove(depot).unwrap_or_default();
+            match self.priced(depot, slots) {
+                Ok(priced) => cells.push(priced),
+                // A cell without a law is left out of the plan; the others are planned.
+                Err(_) => planned.unusable.push(unusable(depot)),
+            }
+        }
+        let sent = self.transfers(&cells, planned);
+        for (priced, sent) in cells.iter().zip(&sent) {
+            planned.cells.extend(self.report(priced, *sent));
+        }
+        planned.purchases.extend(self.purchase(&cells).map_err(|_| unusable(self.hub))?);
+        Ok(())
+    }
+
+    fn stock(&self, depot: &DepotId) -> Option<&'a StockPosition> {
+        self.known.positions.and_then(|positions| positions.get(depot)).copied()
+    }
+
+    fn supplier_lead_days(&self) -> f64 {
+        self.part.supplier_lead_days.unwrap_or(self.input.options.supplier_lead.days())
+    }
+
+    fn priced(&self, depot: &'a DepotId, slots: Vec<&'a SlotForecast>) -> Result<Priced<'a>, demand::Error> {
+        let options = self.input.options;
+        let way = self.network.way(self.hub, depot);
+        // The hub's own pieces are replaced by the supplier, a depot's by the hub.
+        let lead_days = if depot == self.hub { self.supplier_lead_days() } else { way.days };
+        let window_days = lead_days + options.review.days();
+        let cell = Cell::new(self.input, depot, way, window_days, slots, self.known.consumption);
+        let demand = cell.demand(window_days, options.common_factor)?;
+        let cost = cell.cost(self.input, self.network, self.part.unit_cost, lead_days);
+        let position = self.stock(depot).map_or(0, StockPosition::position);
+        Ok(Priced { cell, demand, cost, position })
+    }
+
+    /// Gives out the hub's pieces; returns how many each cell gets, in the order of `cells`.
+    fn transfers(&self, cells: &[Priced<'a>], planned: &mut Planned) -> Vec<u32> {
+        let available = self.stock(self.hub).map_or(0, StockPosition::available);
+        let places: Vec<placement::Cell<'_>> = cells
+            .iter()
+            .map(|priced| placement::Cell {
+                demand: &priced.demand,
+                cost: priced.cost,
+                // The hub's cell competes for the pieces on the hub's shelf: none is its own before.
+                position: if priced.cell.depot == self.hub { 0 } else { priced.position },
+                // H holds the way there and back already; sending now costs nothing more.
+                transport: 0.0,
+            })
+            .collect();
+        let given = allocate_hub(&places, available);
+        let pieces = pieces_per_cell(&given, cells.len());
+        for (place, (priced, &quantity)) in cells.iter().zip(&pieces).enumerate() {
+            if quantity == 0 || priced.cell.depot == self.hub {
+                continue;
+            }
+            let worth = given.iter().filter(|piece| piece.cell == place).map(|piece| piece.gain).sum();
+            let after = priced.position + i64::from(quantity);
+            planned.transfers.push(TransferProposal {
+                part: self.part.part.clone(),
+                from: self.hub.clone(),
+                to: priced.cell.depot.clone(),
+                quantity,
+                worth,
+                cost: priced.cell.way.cost_out * f64::from(quantity),
+                reasons: reasons(priced.cell.likely(priced.cell.window_days), self.input.options.reasons),
+                cost_if_sent: priced.cost.of_position(&priced.demand, after),
+                cost_if_not: priced.cost.of_position(&priced.demand, priced.position),
+            });
+        }
+        pieces
+    }
+
+    /// What the plan saw of a cell; nothing where there is nothing to see.
+    fn report(&self, priced: &Priced<'a>, given: u32) -> Option<CellReport> {
+        let cell = &priced.cell;
+        let sent = if cell.depot == self.hub { 0 } else { given };
+        if cell.slots.is_empty() && priced.demand.mean() == 0.0 && self.stock(cell.depot).is_none() {
+            return None;
+        }
+        Some(CellReport {
+            part: self.part.part.clone(),
+            depot: cell.depot.clone(),
+            slots: u32::try_from(cell.slots.len()).unwrap_or(u32::MAX),
+            window_days: cell.window_days,
+            demand_mean: priced.demand.mean(),
+            demand_p95: priced.demand.quantile(0.95),
+            background_mean: cell.background_mean(cell.window_days),
+            position: priced.position,
+            target: priced.cost.best_position(&priced.demand),
+            sent,
+            expected_cost: priced.cost.of_position(&priced.demand, priced.position + i64::from(sent)),
+            holding_cost: priced.cost.holding,
+            shortage_cost: priced.cost.shortage,
+        })
+    }
+
+    /// What the system under this hub should buy (section 4.5).
+    fn purchase(&self, cells: &[Priced<'a>]) -> Result<Option<PurchaseProposal>, demand::Error> {
+        let options = self.input.options;
+        let protection_days = self.supplier_lead_days() + options.review.days();
+        let window_days = protection_days + mean_depot_days(cells);
+        let trials: Vec<Trial> = cells
+            .iter()
+            .flat_map(|priced| priced.cell.likely(window_days))
+            .map(|(p, slot)| Trial { probability: p.clamp(0.0, 1.0), quantity: slot.quantity })
+            .collect();
+        let mut demand = common_factor(&trials, options.common_factor)?;
+        for priced in cells {
+            demand = demand.convolve(&priced.cell.background_over(window_days)?);
+        }
+        let cost = self.system_cost(cells);
+        let system_position = cells.iter().map(|priced| priced.position).sum();
+        let mut spatial_reserve = 0_u32;
+        for priced in cells.iter().filter(|priced| priced.cell.depot != self.hub) {
+            spatial_reserve = spatial_reserve.saturating_add(self.reserve(priced, protection_days)?);
+        }
+        let demand_quantile = demand.quantile(cost.critical_ratio());
+        let need = PurchaseNeed { demand_quantile, spatial_reserve, system_position };
+        let quantity = order_quantity(need.need(), self.part.minimum_order, self.part.pack_size);
+        if quantity == 0 {
+            return Ok(None);
+        }
+        // Pieces of the spatial reserve serve depots, not the sum of demand: worth is told against what is left of the position.
+        let usable = system_position - i64::from(spatial_reserve);
+        let cost_if_not = cost.of_position(&demand, usable);
+        let cost_if_bought = cost.of_position(&demand, usable + i64::from(quantity));
+        let likely = cells.iter().flat_map(|priced| priced.cell.likely(window_days));
+        Ok(Some(PurchaseProposal {
+            part: self.part.part.clone(),
+            to: self.hub.clone(),
+            quantity,
+            worth: cost_if_not - cost_if_bought,
+            cost: self.part.unit_cost * f64::from(quantity),
+            reasons: reasons(likely, options.reasons),
+            cost_if_bought,
+            cost_if_not,
+            demand_quantile,
+            spatial_reserve,
+            system_position,
+        }))
+    }
+
+    /// Shelf cost of a piece, and the price of a demand that waits for the supplier, weighted over cells by demand.
+    fn system_cost(&self, cells: &[Priced<'a>]) -> CellCost {
+        let options = self.input.options;
+        let lead_days = self.supplier_lead_days();
+        let (mut weight, mut shortage) = (0.0, 0.0);
+        for priced in cells {
+            let mean = priced.demand.mean().max(f64::MIN_POSITIVE);
+            let wait_days = lead_days + priced.cell.way.days;
+            weight += mean;
+            shortage += mean * priced.cell.cost(self.input, self.network, self.part.unit_cost, wait_days).shortage;
+        }
+        let holding = Holding {
+            unit_cost: self.part.unit_cost,
+            rate_per_year: options.holding_rate_per_year,
+            review_days: options.review.days(),
+            transport_out: 0.0,
+            transport_back: 0.0,
+            unused: 0.0,
+        };
+        CellCost { holding: holding.shelf_cost(), shortage: if weight > 0.0 { shortage / weight } else { 0.0 } }
+    }
+
+    /// Position that a depot wants after `days`, by its usual rate: today's alerts will be over then.
+    fn reserve(&self, priced: &Priced<'a>, days: f64) -> Result<u32, demand::Error> {
+        let cell = &priced.cell;
+        let later = |slot: &&SlotForecast| {
+            let hazard = |at: f64| slot.survival.cumulative_hazard(at);
+            let p = -(hazard(days) - hazard(days + cell.window_days)).exp_m1();
+            p * f64::from(slot.quantity)
+        };
+        // The usual level is taken over the part: one depot may have few slots.
+        let mut all: Vec<f64> = self.known.slots.iter().map(later).collect();
+        all.sort_by(f64::total_cmp);
+        let usual = all.get((all.len() as f64 * USUAL_SHARE) as usize).copied().unwrap_or(f64::INFINITY);
+        let mean: f64 = cell.slots.iter().map(|slot| later(slot).min(usual)).sum();
+        let demand = poisson(mean)?.convolve(&cell.background_over(cell.window_days)?);
+        Ok(priced.cost.best_position(&demand))
+    }
+}
+
+/// Mean days from hub to depot, weighted by demand.
+fn mean_depot_days(cells: &[Priced<'_>]) -> f64 {
+    let total: f64 = cells.iter().map(|priced| priced.demand.mean()).sum();
+    if total > 0.0 {
+        cells.iter().map(|priced| priced.demand.mean() * priced.cell.way.days).sum::<f64>() / total
+    } else {
+        0.0
+    }
+}

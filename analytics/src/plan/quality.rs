@@ -1,0 +1,180 @@
+//! What a plan will not build on: records that cannot be true, or that name what is not there. Counted, with an example.
+
+use std::collections::BTreeMap;
+
+use harbinger_core::{PartId, fleet::Consumption};
+use serde::{Deserialize, Serialize};
+
+use super::{ByDepot, PlanInput, SlotForecast, StockPosition, network::Network};
+
+/// A plan over more than this share of rejected forecasts is degraded (section 5.12).
+const DEGRADED_ABOVE: f64 = 0.05;
+
+/// Counts and quantities from other systems beyond this are errors, and sums of accepted ones stay exact.
+const MOST_PIECES: i64 = 1_000_000_000;
+
+/// Records that were rejected for one cause.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Rejected {
+    /// What they are: `forecast`, `stock`, `consumption`, `part`, `lane`, `contract`.
+    pub record: String,
+    /// Why, in words.
+    pub cause: String,
+    /// How many.
+    pub count: u64,
+    /// The first of them.
+    pub example: String,
+}
+
+/// How good the data of a plan was.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct DataQuality {
+    /// Forecasts given.
+    pub forecasts: u64,
+    /// Forecasts rejected.
+    pub forecasts_rejected: u64,
+    /// More than 5 % of the forecasts were rejected: the plan is to be read with care.
+    pub degraded: bool,
+    /// Everything rejected, by record and cause.
+    pub rejected: Vec<Rejected>,
+}
+
+/// Counts rejections.
+#[derive(Debug, Default)]
+pub(super) struct Counter {
+    causes: BTreeMap<(&'static str, &'static str), (u64, String)>,
+    forecasts_rejected: u64,
+}
+
+impl Counter {
+    pub(super) fn reject(&mut self, record: &'static str, cause: &'static str, example: impl FnOnce() -> String) {
+        self.causes.entry((record, cause)).or_insert_with(|| (0, example())).0 += 1;
+    }
+
+    /// Cells whose demand is beyond what a law can hold.
+    pub(super) fn unusable_laws(&mut self, examples: Vec<String>) {
+        for example in examples {
+            self.reject("cell", "demand is beyond a million pieces", || example);
+        }
+    }
+
+    pub(super) fn finish(self, forecasts: usize) -> DataQuality {
+        let rejected = self.causes.into_iter().map(|((record, cause), (count, example))| Rejected {
+            record: record.to_owned(),
+            cause: cause.to_owned(),
+            count,
+            example,
+        });
+        DataQuality {
+            forecasts: forecasts as u64,
+            forecasts_rejected: self.forecasts_rejected,
+            degraded: self.forecasts_rejected as f64 > DEGRADED_ABOVE * forecasts as f64,
+            rejected: rejected.collect(),
+        }
+    }
+}
+
+fn slot_fault(slot: &SlotForecast, network: &Network<'_>) -> Option<&'static str> {
+    if !(0.0..=1.0).contains(&slot.probability_main) {
+        Some("probability is not in 0..=1")
+    } else if slot.quantity == 0 || i64::from(slot.quantity) > 1000 {
+        Some("quantity is not in 1..=1000")
+    } else if !network.parts.contains_key(&slot.part) {
+        Some("unknown part")
+    } else if !network.depots.contains(&slot.depot) {
+        Some("unknown depot")
+    } else if network.hub_of(&slot.depot).is_none() {
+        Some("no lane from a hub to its depot")
+    } else {
+        None
+    }
+}
+
+/// Slots that can be planned for, by part, in order of device and component.
+pub(super) fn accepted_slots<'a>(
+    input: &PlanInput<'a>,
+    network: &Network<'a>,
+    quality: &mut Counter,
+) -> BTreeMap<&'a PartId, Vec<&'a SlotForecast>> {
+    let mut accepted: BTreeMap<&PartId, Vec<&SlotForecast>> = BTreeMap::new();
+    for slot in input.forecasts {
+        match slot_fault(slot, network) {
+            Some(cause) => {
+                quality.forecasts_rejected += 1;
+                quality.reject("forecast", cause, || format!("{} {}", slot.device, slot.component));
+            }
+            None => accepted.entry(&slot.part).or_default().push(slot),
+        }
+        // An unknown contract costs the slot its price of downtime, not its place in the plan.
+        if slot.contract.as_ref().is_some_and(|contract| !network.contracts.contains_key(contract)) {
+            quality.reject("forecast", "unknown contract, planned without one", || slot.device.to_string());
+        }
+    }
+    for slots in accepted.values_mut() {
+        slots.sort_by(|a, b| (&a.device, &a.component).cmp(&(&b.device, &b.component)));
+        let before = slots.len();
+        slots.dedup_by(|later, first| later.device == first.device && later.component == first.component);
+        for _ in slots.len()..before {
+            quality.forecasts_rejected += 1;
+            quality.reject("forecast", "slot given twice", || {
+                slots.first().map_or_else(String::new, |s| s.part.to_string())
+            });
+        }
+    }
+    accepted
+}
+
+/// Stock that can be true, by part and depot.
+pub(super) fn accepted_positions<'a>(
+    input: &PlanInput<'a>,
+    network: &Network<'a>,
+    quality: &mut Counter,
+) -> BTreeMap<&'a PartId, ByDepot<'a, &'a StockPosition>> {
+    let mut accepted: BTreeMap<&PartId, ByDepot<'_, &StockPosition>> = BTreeMap::new();
+    for stock in input.positions {
+        let counts = [stock.on_hand, stock.in_transit, stock.on_order, stock.reserved, stock.backorders];
+        let fault = if counts.iter().any(|count| !(0..=MOST_PIECES).contains(count)) {
+            Some("negative or absurd count")
+        } else if !network.parts.contains_key(&stock.part) {
+            Some("unknown part")
+        } else if !network.depots.contains(&stock.depot) {
+            Some("unknown depot")
+        } else if accepted.get(&stock.part).is_some_and(|depots| depots.contains_key(&stock.depot)) {
+            Some("stock given twice")
+        } else {
+            None
+        };
+        match fault {
+            Some(cause) => quality.reject("stock", cause, || format!("{} at {}", stock.part, stock.depot)),
+            None => {
+                accepted.entry(&stock.part).or_default().insert(&stock.depot, stock);
+            }
+        }
+    }
+    accepted
+}
+
+/// Consumption that was known at the plan's time, by part.
+pub(super) fn accepted_consumption<'a>(
+    input: &PlanInput<'a>,
+    network: &Network<'a>,
+    quality: &mut Counter,
+) -> BTreeMap<&'a PartId, Vec<&'a Consumption>> {
+    let mut accepted: BTreeMap<&PartId, Vec<&Consumption>> = BTreeMap::new();
+    for taken in input.consumption.iter().filter(|taken| taken.ts <= input.as_of) {
+        let fault = if !(0.0..=MOST_PIECES as f64).contains(&taken.quantity) {
+            Some("quantity is negative or no number")
+        } else if !network.parts.contains_key(&taken.part) {
+            Some("unknown part")
+        } else if !network.depots.contains(&taken.depot) {
+            Some("unknown depot")
+        } else {
+            None
+        };
+        match fault {
+            Some(cause) => quality.reject("consumption", cause, || format!("{} at {}", taken.part, taken.depot)),
+            None => accepted.entry(&taken.part).or_default().push(taken),
+        }
+    }
+    accepted
+}
