@@ -207,8 +207,8 @@ impl SurvivalCurve {
     fn from_parts(days: &[f64], hazard: impl Iterator<Item = f64>) -> Self {
         Self {
             days: std::iter::once(0.0).chain(days.iter().copied()).collect(),
-            // max(0.0) also turns -0.0 of ln(1) into 0.0.
-            hazard: std::iter::once(0.0).chain(hazard.map(|h| h.max(0.0).min(CERTAIN))).collect(),
+            // The comparison also turns -0.0 of ln(1) and what is no number into 0.0.
+            hazard: std::iter::once(0.0).chain(hazard.map(|h| if h > 0.0 { h.min(CERTAIN) } else { 0.0 })).collect(),
         }
     }
 

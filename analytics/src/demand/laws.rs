@@ -1,6 +1,6 @@
 //! The laws of demand: Poisson-binomial, with a common factor, Poisson, negative binomial, compound Poisson.
 
-use super::{DemandLaw, Error, MOST_PIECES, NEGLIGIBLE, moment, truncation};
+use super::{DemandLaw, Error, NEGLIGIBLE, moment, truncation};
 
 /// Nodes of the common factor Z; with these its variance may be 0..=0.24 (section 2.4).
 const FACTOR_NODES: [f64; 3] = [0.6, 1.0, 1.6];
@@ -31,8 +31,8 @@ impl Trial {
     }
 }
 
-/// The law of the sum of independent slots, exact by convolution in place; truncated where 8 standard deviations end,
-/// the lost mass kept as tail.
+/// The law of the sum of independent slots, exact by convolution in place; truncated where 8 standard deviations of the
+/// number of slots end, the lost mass kept as tail.
 ///
 /// # Errors
 /// [`Error::NotAProbability`] with the position; [`Error::Moment`] where a million pieces are not enough.
@@ -48,16 +48,17 @@ pub fn poisson_binomial(trials: &[Trial]) -> Result<DemandLaw, Error> {
 /// Poisson-binomial with each probability `min(1, factor p)`.
 fn convolution(trials: &[Trial], factor: f64) -> Result<DemandLaw, Error> {
     let probability = |trial: &Trial| (trial.probability * factor).min(1.0);
-    let (mut mean, mut variance, mut most) = (0.0, 0.0, 0.0);
+    let (mut slots, mut variance, mut most, mut largest) = (0.0, 0.0, 0.0, 0.0_f64);
     for trial in trials {
         let (p, q) = (probability(trial), f64::from(trial.quantity));
-        mean += q * p;
-        variance += q * q * p * (1.0 - p);
+        slots += p;
+        variance += p * (1.0 - p);
         most += q;
+        largest = largest.max(q);
     }
-    moment("mean", mean)?;
-    moment("deviation", variance.sqrt())?;
-    let last = truncation(mean, variance).min(f64::min(most, 2.0 * MOST_PIECES) as usize);
+    // As many slots as can be, each with the largest quantity: where all take one piece it is the note's bound.
+    let bound = (truncation(slots, variance) as f64 * largest).min(most);
+    let last = moment("length", bound)? as usize;
     let mut pmf = vec![0.0; last + 1];
     pmf[0] = 1.0;
     let (mut top, mut tail) = (0, 0.0);
@@ -179,7 +180,7 @@ fn recursion(last: usize, exponent: f64, first: f64, mode: f64, step: impl Fn(us
             pmf[n + 1] = pmf[n] * step(n);
         }
         let sum = pmf.iter().rev().sum::<f64>();
-        return DemandLaw::new(pmf, (1.0 - sum).max(0.0).min(NEGLIGIBLE));
+        return DemandLaw::new(pmf, lost_mass(sum));
     }
     let mode = (mode as usize).min(last);
     pmf[mode] = 1.0;
@@ -192,6 +193,11 @@ fn recursion(last: usize, exponent: f64, first: f64, mode: f64, step: impl Fn(us
     let sum: f64 = pmf.iter().sum();
     pmf.iter_mut().for_each(|mass| *mass /= sum);
     DemandLaw::new(pmf, 0.0)
+}
+
+/// Mass that entries which sum to `sum` leave for the tail; what rounding leaves is none.
+fn lost_mass(sum: f64) -> f64 {
+    if sum < 1.0 - 1e-12 { 1.0 - sum } else { 0.0 }
 }
 
 /// Demand that comes in batches: Poisson many with `rate`, each of n + 1 pieces with probability `sizes[n]`.
@@ -214,11 +220,11 @@ pub fn compound_poisson(rate: f64, sizes: &[f64]) -> Result<DemandLaw, Error> {
         let half = compound_poisson(rate / 2.0, sizes)?;
         return Ok(half.convolve(&half));
     }
-    let power = |k: i32| rate * sizes.iter().enumerate().map(|(n, s)| ((n + 1) as f64).powi(k) * s).sum::<f64>();
-    let (mean, variance) = (moment("mean", power(1))?, power(2));
-    moment("deviation", variance.sqrt())?;
-    // Batches make the tail heavier than a normal law's: twice as far.
-    let last = 2 * truncation(mean, variance);
+    let largest = sizes.iter().rposition(|&s| s > 0.0).map_or(1, |n| n + 1);
+    moment("mean", rate * largest as f64)?;
+    // As many batches as can be, all of the largest size: batches make tails that moments do not bound.
+    let last = truncation(rate, rate) * largest;
+    moment("length", last as f64)?;
     let mut pmf = vec![0.0; last + 1];
     pmf[0] = (-rate).exp();
     for n in 1..=last {
@@ -226,5 +232,5 @@ pub fn compound_poisson(rate: f64, sizes: &[f64]) -> Result<DemandLaw, Error> {
         pmf[n] = rate / n as f64 * sum;
     }
     let sum: f64 = pmf.iter().rev().sum();
-    Ok(DemandLaw::new(pmf, (1.0 - sum).max(0.0).min(NEGLIGIBLE)))
+    Ok(DemandLaw::new(pmf, lost_mass(sum)))
 }

@@ -175,6 +175,11 @@ fn wide_laws_keep_their_moments() {
     }
     let law = compound_poisson(3000.0, &[0.5, 0.5]).unwrap();
     close(law.mean(), 4500.0);
+    // Rare and large: moments say little of where the mass lies.
+    let mut thousand = vec![0.0; 1000];
+    thousand[999] = 1.0;
+    close(compound_poisson(0.001, &thousand).unwrap().mean(), 1.0);
+    close(poisson_binomial(&[Trial { probability: 0.001, quantity: 1000 }]).unwrap().mean(), 1.0);
 }
 
 #[test]

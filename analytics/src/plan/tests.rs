@@ -268,7 +268,7 @@ fn large() -> (Fleet, Vec<SlotForecast>, Vec<StockPosition>) {
     fleet.lanes = depots.iter().enumerate().map(|(n, name)| lane("hub", name, 1.0 + n as f64)).collect();
     let forecasts = (0..17_000)
         .map(|n: usize| {
-            let p = if n % 101 == 0 { 0.4 } else { 0.0005 * (1 + n % 7) as f64 };
+            let p = if n.is_multiple_of(101) { 0.4 } else { 0.0005 * (1 + n % 7) as f64 };
             SlotForecast {
                 part: fleet.parts[n % 30].part.clone(),
                 depot: depot_id(&depots[n / 30 % 5]),
