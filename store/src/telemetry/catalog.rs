@@ -22,6 +22,9 @@ pub(super) struct Catalog {
     signals: Vec<SignalId>,
     signal_numbers: HashMap<SignalId, SignalNumber>,
     arrival: SignalId,
+    /// The number at each place of the reading before: most readings have the same signals in the same order, and to compare
+    /// one name is quicker than to hash it.
+    guesses: Vec<SignalNumber>,
 }
 
 impl Default for Catalog {
@@ -32,6 +35,7 @@ impl Default for Catalog {
             signals: Vec::new(),
             signal_numbers: HashMap::new(),
             arrival: SignalId::parse(ARRIVAL_SIGNAL).expect("the reserved name is a valid id"),
+            guesses: Vec::new(),
         }
     }
 }
@@ -97,11 +101,25 @@ impl Catalog {
         number
     }
 
+    /// The number of the signal at a place of a reading.
+    fn number_signal_at(&mut self, place: usize, signal: &SignalId) -> SignalNumber {
+        let guess = self.guesses.get(place).copied();
+        if let Some(number) = guess.filter(|&number| self.signal(number) == Some(signal)) {
+            return number;
+        }
+        let number = self.number_signal(signal);
+        match self.guesses.get_mut(place) {
+            Some(guess) => *guess = number,
+            None => self.guesses.push(number),
+        }
+        number
+    }
+
     /// Writes the samples of a reading behind `signals` and `values`, the mark of arrival among them. Not a number is not
     /// a sample and is left out.
     pub(super) fn number_samples(&mut self, reading: &Reading, signals: &mut Vec<SignalNumber>, values: &mut Vec<f64>) {
-        for (signal, value) in reading.values.iter().filter(|(_, value)| !value.is_nan()) {
-            signals.push(self.number_signal(signal));
+        for (place, (signal, value)) in reading.values.iter().filter(|(_, value)| !value.is_nan()).enumerate() {
+            signals.push(self.number_signal_at(place, signal));
             values.push(*value);
         }
         if reading.arrival {

@@ -208,7 +208,8 @@ impl TelemetryStore for EmbeddedStore {
     async fn append(&self, batch: Batch) -> Result<Appended, Error> {
         let mut room = self.shared.room.subscribe();
         room.wait_for(|room| *room).await.map_err(|_| Error::Closed)?;
-        self.ask(|reply| Command::Append(batch, reply)).await
+        let (done, _batch) = self.ask(|reply| Command::Append(batch, reply)).await?;
+        Ok(done)
     }
 
     fn appended(&self) -> watch::Receiver<u64> {

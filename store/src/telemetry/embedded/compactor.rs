@@ -66,7 +66,7 @@ impl Compactor {
             match job {
                 Job::Compact(reply) => {
                     let done = self.compact();
-                    self.shared.compacting.store(false, Ordering::Release);
+                    self.shared.compacting.store(false, Ordering::SeqCst);
                     // Whatever came of it: who waits for room must not wait for a compaction that has ended.
                     self.shared.room.send_replace(true);
                     match reply {

@@ -95,9 +95,16 @@ impl Group {
     }
 
     /// The blob of the log row.
+    ///
+    /// # Errors
+    /// Where the group is larger than what [`Group::decode`] takes back, or cannot be compressed.
     pub(super) fn encode(&self) -> std::io::Result<Vec<u8>> {
         let (n, m) = (self.len(), self.signals.len());
-        let mut raw = Vec::with_capacity(8 + 16 * n + 12 * m);
+        let raw_length = 8 + 16 * n + 12 * m;
+        if raw_length > RAW_BYTES_MAX {
+            return Err(std::io::Error::other(format!("a batch of {m} samples is too large: append it in parts")));
+        }
+        let mut raw = Vec::with_capacity(raw_length);
         raw.extend((n as u32).to_le_bytes());
         raw.extend((m as u32).to_le_bytes());
         raw.extend(self.devices.iter().flat_map(|device| device.to_le_bytes()));

@@ -246,6 +246,48 @@ async fn a_log_beyond_its_bound_is_compacted_by_itself_and_appends_go_on() {
     assert_eq!(scan(&*store, "a").await.len(), 6000);
 }
 
+/// Goal: of callers that append the same at the same time, in one group commit or several, exactly one is told it was new.
+#[tokio::test(flavor = "multi_thread")]
+async fn callers_at_the_same_time_agree_on_what_was_new() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(&folder);
+    let append = |i: i64| {
+        let store = store.clone();
+        let readings = vec![reading("a", i % 10, &[("x", 1.0)])];
+        tokio::spawn(async move { store.append(Batch { readings, ..Batch::default() }).await.unwrap() })
+    };
+    let callers: Vec<_> = (0..200).map(append).collect();
+    let mut done = Appended::default();
+    for caller in callers {
+        done = done.plus(caller.await.unwrap());
+    }
+    assert_eq!((done.stored, done.duplicate, done.corrected), (10, 190, 0));
+}
+
+/// Method: a deferred foreign key, planted behind the store's back, makes COMMIT itself fail.
+#[tokio::test]
+async fn a_failed_commit_poisons_the_writer_until_a_restart() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(&folder);
+    append(&*store, vec![reading("a", 0, &[("x", 1.0)])]).await;
+    let raw = Connection::open(file(&folder)).unwrap();
+    let plant = "CREATE TABLE parent (id INTEGER PRIMARY KEY);
+        CREATE TABLE child (parent INTEGER REFERENCES parent (id) DEFERRABLE INITIALLY DEFERRED);
+        CREATE TRIGGER orphan AFTER INSERT ON log BEGIN INSERT INTO child VALUES (1); END;";
+    raw.execute_batch(plant).unwrap();
+    for minute in [1, 2] {
+        let batch = Batch { readings: vec![reading("a", minute, &[("x", 1.0)])], ..Batch::default() };
+        let refused = store.append(batch).await;
+        assert!(matches!(refused, Err(Error::Poisoned)), "{refused:?}");
+        raw.execute_batch("DROP TRIGGER IF EXISTS orphan").unwrap();
+    }
+    assert_eq!(scan(&*store, "a").await.len(), 1);
+    drop(store);
+    let store = open(&folder);
+    assert_eq!(append(&*store, vec![reading("a", 1, &[("x", 1.0)])]).await.stored, 1);
+    assert_eq!(scan(&*store, "a").await.len(), 2);
+}
+
 /// What a random sequence does to a store.
 #[derive(Debug, Clone)]
 enum Step {

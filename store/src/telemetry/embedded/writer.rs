@@ -34,7 +34,8 @@ pub(super) type Reply<T> = oneshot::Sender<Result<T, Error>>;
 /// What the writer does for others.
 #[derive(Debug)]
 pub(super) enum Command {
-    Append(Batch, Reply<Appended>),
+    /// Appends a batch and gives it back: to let go of it is the caller's work, not that of the thread all wait for.
+    Append(Batch, Reply<(Appended, Batch)>),
     RemoveQuarantined(i64, Reply<bool>),
     /// Freezes the live layer of the tail.
     Freeze(Reply<()>),
@@ -78,7 +79,7 @@ pub(super) struct Writer {
 /// A caller of the group at hand.
 struct Caller {
     batch: Batch,
-    reply: Reply<Appended>,
+    reply: Reply<(Appended, Batch)>,
 }
 
 impl Writer {
@@ -158,7 +159,7 @@ impl Writer {
                 self.shared.appended.send_modify(|appends| *appends += 1);
                 self.mind_the_bound();
                 for (caller, done) in callers.into_iter().zip(done) {
-                    drop(caller.reply.send(Ok(done)));
+                    drop(caller.reply.send(Ok((done, caller.batch))));
                 }
             }
             Err(failure) => {
@@ -261,15 +262,19 @@ impl Writer {
         let options = &self.shared.options;
         let live = self.shared.tail().live().readings();
         if live >= self.compact_at || (self.live_bytes >= options.log_bytes_max && live > 0) {
-            if !self.shared.compacting.swap(true, Ordering::AcqRel) && self.compactor.send(Job::Compact(None)).is_err()
+            if !self.shared.compacting.swap(true, Ordering::SeqCst) && self.compactor.send(Job::Compact(None)).is_err()
             {
-                self.shared.compacting.store(false, Ordering::Release);
+                self.shared.compacting.store(false, Ordering::SeqCst);
             }
             self.compact_at = live + options.log_readings_max / 4 + 1;
         }
         let far_beyond = live >= options.log_readings_max.saturating_mul(2);
-        if far_beyond && self.shared.compacting.load(Ordering::Acquire) {
+        if far_beyond && self.shared.compacting.load(Ordering::SeqCst) {
             self.shared.room.send_replace(false);
+            // It may have ended between the two lines above, and told of room before there was none.
+            if !self.shared.compacting.load(Ordering::SeqCst) {
+                self.shared.room.send_replace(true);
+            }
         }
     }
 
