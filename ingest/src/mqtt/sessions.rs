@@ -23,7 +23,7 @@ struct SessionKey {
 
 struct Entry {
     number: u64,
-    taken_over: CancellationToken,
+    stop: CancellationToken,
     outbox: mpsc::Sender<Bytes>,
     filters: Vec<TopicFilter>,
 }
@@ -43,8 +43,8 @@ pub(super) struct Seat<'a> {
     sessions: &'a Sessions,
     key: SessionKey,
     number: u64,
-    /// Cancelled when the same client connects again.
-    pub(super) taken_over: CancellationToken,
+    /// Cancelled when the same client connects again, and at shutdown.
+    pub(super) stop: CancellationToken,
 }
 
 impl Sessions {
@@ -52,21 +52,25 @@ impl Sessions {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Seats a client. One that sits there under the same id is told to leave (3.1.4-2).
-    pub(super) fn seat(&self, tenants: Tenants, client_id: &str) -> (Seat<'_>, mpsc::Receiver<Bytes>) {
+    /// Seats a client. One that sits there under the same id is told to leave (3.1.4-2) by its token.
+    pub(super) fn seat(
+        &self,
+        tenants: Tenants,
+        client_id: &str,
+        stop: CancellationToken,
+    ) -> (Seat<'_>, mpsc::Receiver<Bytes>) {
         let (outbox, receiver) = mpsc::channel(OUTBOX_MAX);
-        let taken_over = CancellationToken::new();
         let mut table = self.lock();
         table.last_number += 1;
         let number = table.last_number;
         // A client that left its id to us gets one that nobody else can ask for: the slash of ours is in no such id.
         let client_id = if client_id.is_empty() { format!("/{number}") } else { client_id.to_owned() };
         let key = SessionKey { tenants, client_id };
-        let entry = Entry { number, taken_over: taken_over.clone(), outbox, filters: Vec::new() };
+        let entry = Entry { number, stop: stop.clone(), outbox, filters: Vec::new() };
         if let Some(old) = table.entries.insert(key.clone(), entry) {
-            old.taken_over.cancel();
+            old.stop.cancel();
         }
-        (Seat { sessions: self, key, number, taken_over }, receiver)
+        (Seat { sessions: self, key, number, stop }, receiver)
     }
 
     /// Sends a packet to every client with a matching subscription; returns to how many.
