@@ -236,6 +236,38 @@ async fn an_import_keeps_what_our_orders_have_on_the_way() {
     assert_eq!(on_shelf(&mut tx, "north").await, (3, 0));
 }
 
+/// Eight workers try to approve and ship the same order at once, over a ledger on disk: one of them does, once.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn of_many_who_ship_at_once_one_does() {
+    let folder = tempfile::tempdir().unwrap();
+    let ledger = Ledger::open(&folder.path().join("ledger.db")).await.unwrap();
+    let kind = OrderKind::Transfer;
+    let mut tx = ledger.write().await.unwrap();
+    let level = StockLevel { part: part(), depot: depot("hub"), on_hand: 9, in_transit: 0 };
+    stock::import(&mut tx, &tenant(), at(0), &[level], "imp").await.unwrap();
+    let id =
+        propose(&mut tx, &tenant(), "pln", at(1), &[transfer("north", 2)]).await.unwrap().added[0].order_id.clone();
+    tx.commit().await.unwrap();
+    let attempts = (0..8).map(|_| {
+        let (ledger, id) = (ledger.clone(), id.clone());
+        tokio::spawn(async move {
+            let mut tx = ledger.write().await.unwrap();
+            let approved = approve(&mut tx, &tenant(), kind, &id, "me", at(1)).await.is_ok();
+            let shipped = ship(&mut tx, &tenant(), kind, &id, at(1)).await.is_ok();
+            tx.commit().await.unwrap();
+            (approved, shipped)
+        })
+    });
+    let mut done = (0, 0);
+    for attempt in attempts.collect::<Vec<_>>() {
+        let (approved, shipped) = attempt.await.unwrap();
+        done = (done.0 + u32::from(approved), done.1 + u32::from(shipped));
+    }
+    assert_eq!(done, (1, 1));
+    let mut read = ledger.read().await.unwrap();
+    assert_eq!((on_shelf(&mut read, "hub").await, on_shelf(&mut read, "north").await), ((7, 0), (0, 2)));
+}
+
 /// One step of a random walk: on which of the orders, and what.
 #[derive(Debug, Clone)]
 enum Act {
