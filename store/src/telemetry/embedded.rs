@@ -10,7 +10,7 @@
 //! Crash safety is SQLite's: WAL, `synchronous=FULL`, one transaction a group of callers. Readings rest in the log until a
 //! compaction moves them into chunks, one row a device and span of time. A read lays the tail - the readings of the log,
 //! kept in memory - over the chunks. Where each part is: `writer`, `compactor`, `reader` run; `tail` and `shared` are what
-//! they share; `log`, `chunk`, `column`, `summaries` are the formats; `schema` and `changes` the SQL that writes.
+//! they share; `log`, `chunk`, `column`, `summaries` are the formats; `schema`, `inserts` and `changes` the SQL that writes.
 
 use std::{
     fs::File,
@@ -41,6 +41,7 @@ mod chunk;
 mod column;
 mod compactor;
 mod compare;
+mod inserts;
 mod load;
 mod log;
 mod reader;

@@ -264,6 +264,26 @@ async fn callers_at_the_same_time_agree_on_what_was_new() {
     assert_eq!((done.stored, done.duplicate, done.corrected), (10, 190, 0));
 }
 
+/// Goal: on its way from log to chunks no reading is out of sight. Method: compactions run all the time, and after each
+/// acknowledgement everything acknowledged is read.
+#[tokio::test(flavor = "multi_thread")]
+async fn reads_during_compactions_miss_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(&folder);
+    let mut compaction = tokio::spawn(async { Ok(()) });
+    for i in 0..300 {
+        if compaction.is_finished() {
+            compaction.await.unwrap().unwrap();
+            let store = store.clone();
+            compaction = tokio::spawn(async move { store.compact().await });
+        }
+        append(&*store, vec![reading("a", i, &[("x", i as f64)])]).await;
+        assert_eq!(scan(&*store, "a").await.len() as i64, i + 1);
+        assert_eq!(store.latest(&key("a")).await.unwrap()[0].ts, at(i));
+    }
+    compaction.await.unwrap().unwrap();
+}
+
 /// Method: a deferred foreign key, planted behind the store's back, makes COMMIT itself fail.
 #[tokio::test]
 async fn a_failed_commit_poisons_the_writer_until_a_restart() {

@@ -18,6 +18,7 @@ use super::{
     changes::{self, DeviceChange},
     compactor::Job,
     compare::{self, ChunkCache},
+    inserts::{insert_events, insert_names, insert_quarantined},
     log::Group,
     schema,
     shared::Shared,
@@ -387,52 +388,4 @@ fn count(callers: &[Caller], with_samples: &[bool], outcomes: &[Outcome]) -> Vec
         done
     };
     callers.iter().map(of_caller).collect()
-}
-
-fn insert_names(
-    connection: &Connection,
-    catalog: &Catalog,
-    (devices, signals): (usize, usize),
-) -> rusqlite::Result<()> {
-    for (number, key) in catalog.devices_from(devices) {
-        connection
-            .prepare_cached("INSERT INTO devices (number, tenant, device) VALUES (?1, ?2, ?3)")?
-            .execute(params![number, key.tenant.as_str(), key.device.as_str()])?;
-    }
-    for (number, signal) in catalog.signals_from(signals) {
-        connection
-            .prepare_cached("INSERT INTO signals (number, signal) VALUES (?1, ?2)")?
-            .execute(params![number, signal.as_str()])?;
-    }
-    Ok(())
-}
-
-fn insert_events(
-    connection: &Connection,
-    catalog: &Catalog,
-    batch: &Batch,
-    done: &mut Appended,
-) -> rusqlite::Result<()> {
-    let insert = "INSERT INTO events (device, ts_ms, code, severity, message) VALUES (?1, ?2, ?3, ?4, ?5)
-        ON CONFLICT DO NOTHING";
-    for event in &batch.events {
-        let severity = event.severity.as_str();
-        let values = params![catalog.find_device(&event.key), event.ts.millis(), &*event.code, severity, event.message];
-        let new = connection.prepare_cached(insert)?.execute(values)? > 0;
-        *if new { &mut done.events_stored } else { &mut done.events_duplicate } += 1;
-    }
-    Ok(())
-}
-
-fn insert_quarantined(connection: &Connection, batch: &Batch, done: &mut Appended) -> rusqlite::Result<()> {
-    let insert = "INSERT INTO quarantine (tenant, received_ms, topic, payload, reason, readings)
-        VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
-    for message in &batch.quarantined {
-        let tenant = message.tenant.as_ref().map(|tenant| tenant.as_str());
-        let received = message.received_at.millis();
-        let values = params![tenant, received, message.topic, message.payload, message.reason, message.readings];
-        connection.prepare_cached(insert)?.execute(values)?;
-        done.quarantined += 1;
-    }
-    Ok(())
 }
