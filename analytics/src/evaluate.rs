@@ -311,6 +311,8 @@ mod tests {
             alarm,
             rul: RemainingLife { mean: 0.0, p05: 0.0, p50: 0.0, p95: 0.0 },
             top_signals: Vec::new(),
+            threshold: None,
+            features: Vec::new(),
         }
     }
 

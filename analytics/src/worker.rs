@@ -1,1 +1,372 @@
-//! The worker: reads the stores, runs the pure modules in event time, returns what it found.
+//! The worker: walks a tenant's event time step by step and says what it found.
+//!
+//! One step of the grid is one [`Cycle`]: read what is known at *t* from the stores, train where it is due, score, plan
+//! where it is due. The worker writes nothing but model files; whoever runs it applies a cycle in one transaction and the
+//! progress with it, so that a crash repeats the cycle and finds the same.
+//!
+//! **Invariant**: a cycle at *t* is a function of what the stores hold at or before *t*; wall time is not read here.
+
+mod event_time;
+mod planning;
+mod reading;
+
+use std::{collections::HashMap, path::PathBuf, sync::Arc};
+
+use harbinger_core::{DeviceId, Duration, TenantId, Timestamp};
+use harbinger_store::{
+    Ledger,
+    ledger::{self, Connection, models, progress},
+    telemetry::{self, DeviceExtent, SharedStore},
+};
+
+use crate::{
+    failure::{self, Model, Prediction, Subject, TrainOptions, default_every, score, train},
+    features::cadence,
+    plan::Plan,
+};
+use reading::{Known, failures_until};
+
+pub use event_time::watermark;
+
+/// Name of the progress of scoring: event time up to which every step is done.
+pub const SCORED_UNTIL: &str = "scored_until";
+/// Name of the progress of planning.
+pub const PLANNED_UNTIL: &str = "planned_until";
+/// Name of the progress of training: event time of the last one.
+pub const TRAINED_UNTIL: &str = "trained_until";
+/// Failures that the last training knew.
+pub const TRAINED_FAILURES: &str = "trained_failures";
+
+/// How the worker works.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Folder of model files; a model lies in `{tenant}/{version}`.
+    pub models: PathBuf,
+    /// Event time between two trainings while failures keep coming.
+    pub retrain_every: Duration,
+    /// Event time between two plans.
+    pub plan_every: Duration,
+    /// Horizons, the main one first; by the fleet's cadence where there are none.
+    pub horizons: Vec<Duration>,
+    /// Time between two scores of a device; by the fleet's cadence where `None`.
+    pub every: Option<Duration>,
+    /// Failures from which on a model is worth training before `retrain_every` has passed.
+    pub first_labels: usize,
+    /// A device that paused gets its missed scores when it speaks again, but none older than this.
+    pub backfill: Duration,
+}
+
+impl Options {
+    /// The usual options.
+    #[must_use]
+    pub fn new(models: PathBuf) -> Self {
+        Self {
+            models,
+            retrain_every: Duration::from_days(7),
+            plan_every: Duration::from_days(1),
+            horizons: Vec::new(),
+            every: None,
+            first_labels: 5,
+            backfill: Duration::from_days(30),
+        }
+    }
+}
+
+/// What the worker could not do.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The telemetry store.
+    #[error(transparent)]
+    Telemetry(#[from] telemetry::Error),
+    /// The ledger.
+    #[error(transparent)]
+    Ledger(#[from] ledger::Error),
+    /// A model file.
+    #[error(transparent)]
+    Model(#[from] failure::Error),
+    /// A computation ended without a result.
+    #[error("a computation of the worker panicked")]
+    Panicked,
+}
+
+/// What one step of event time found.
+#[derive(Debug)]
+pub struct Cycle {
+    /// Whose.
+    pub tenant: TenantId,
+    /// Event time of the step.
+    pub at: Timestamp,
+    /// The model that scored.
+    pub model: Arc<Model>,
+    /// Whether it was trained in this step; its file is written, its row is not.
+    pub trained: bool,
+    /// Failures that training knew, where it was trained.
+    pub failures: usize,
+    /// Predictions at `at`, and those that a device missed while it paused.
+    pub predictions: Vec<Prediction>,
+    /// The plan, where one was due.
+    pub plan: Option<Plan>,
+}
+
+impl Cycle {
+    /// Writes how far this cycle has come; belongs into the transaction that applies the rest of it.
+    ///
+    /// # Errors
+    /// [`ledger::Error`].
+    pub async fn record_progress(&self, connection: &mut Connection) -> Result<(), ledger::Error> {
+        let mut marks = vec![(SCORED_UNTIL, self.at.millis())];
+        if self.plan.is_some() {
+            marks.push((PLANNED_UNTIL, self.at.millis()));
+        }
+        if self.trained {
+            marks.push((TRAINED_UNTIL, self.at.millis()));
+            marks.push((TRAINED_FAILURES, i64::try_from(self.failures).unwrap_or(i64::MAX)));
+        }
+        for (name, value) in marks {
+            progress::set(&mut *connection, &self.tenant, name, value).await?;
+        }
+        Ok(())
+    }
+}
+
+/// Where a tenant stands between cycles; all of it can be made again from the stores.
+#[derive(Debug, Default)]
+struct Standing {
+    model: Option<Arc<Model>>,
+    /// Event time of each device's last reading when the last cycle ran.
+    last_readings: HashMap<DeviceId, Timestamp>,
+}
+
+/// Walks event time for tenants.
+pub struct Worker {
+    store: SharedStore,
+    ledger: Ledger,
+    options: Options,
+    standing: HashMap<TenantId, Standing>,
+}
+
+impl Worker {
+    /// A worker on these stores.
+    #[must_use]
+    pub fn new(store: SharedStore, ledger: Ledger, options: Options) -> Self {
+        Self { store, ledger, options, standing: HashMap::new() }
+    }
+
+    /// Forgets what is held of a tenant between cycles: after its model was changed by somebody else, or after a cycle
+    /// could not be applied.
+    pub fn forget(&mut self, tenant: &TenantId) {
+        self.standing.remove(tenant);
+    }
+
+    /// The next step of a tenant's event time, or `None` where its devices have not come far enough.
+    ///
+    /// * `quiet`: nothing has arrived for a while, so the newest step counts as complete although no later reading says so.
+    ///
+    /// # Errors
+    /// [`Error`]; nothing was changed.
+    pub async fn next(&mut self, tenant: &TenantId, quiet: bool) -> Result<Option<Cycle>, Error> {
+        let extents = self.store.extents(tenant).await?;
+        let Some(watermark) = watermark(&extents) else { return Ok(None) };
+        let Some((at, every)) = self.next_step(tenant, &extents).await? else { return Ok(None) };
+        if at > watermark || (at == watermark && !quiet) {
+            return Ok(None);
+        }
+        let known = Known::load(&self.ledger, tenant, at).await?;
+        let (model, trained, failures) = self.model_at(tenant, &known, at).await?;
+        let predictions = self.score_at(tenant, &known, &extents, &model, at, every).await?;
+        let plan = if self.plan_is_due(tenant, at, &predictions).await? {
+            let newest = predictions.iter().filter(|p| p.ts == at).map(reading::Newest::of).collect();
+            let reported = extents.iter().map(|extent| extent.device.clone()).collect();
+            Some(planning::plan_at(&self.ledger, tenant, &known, &model, newest, reported, at).await?)
+        } else {
+            None
+        };
+        let standing = self.standing.entry(tenant.clone()).or_default();
+        standing.model = Some(Arc::clone(&model));
+        standing.last_readings =
+            extents.iter().filter_map(|e| Some((e.device.clone(), e.readings?.1))).collect();
+        Ok(Some(Cycle { tenant: tenant.clone(), at, model, trained, failures, predictions, plan }))
+    }
+
+    /// A plan as of an event time, from the newest predictions at or before it; `None` where there are none yet.
+    ///
+    /// * `as_of`: event time; the last scored step where `None`.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub async fn plan_now(&mut self, tenant: &TenantId, as_of: Option<Timestamp>) -> Result<Option<Plan>, Error> {
+        let mut read = self.ledger.read().await?;
+        let scored = progress::get(&mut read, tenant, SCORED_UNTIL).await?.map(Timestamp::from_millis);
+        drop(read);
+        let (Some(scored), Some(model)) = (scored, self.champion(tenant).await?) else { return Ok(None) };
+        let at = as_of.unwrap_or(scored);
+        let known = Known::load(&self.ledger, tenant, at).await?;
+        let predictions = reading::newest_predictions(&self.ledger, tenant, at, model.every).await?;
+        if predictions.is_empty() {
+            return Ok(None);
+        }
+        let reported = self.store.extents(tenant).await?.into_iter().map(|extent| extent.device).collect();
+        planning::plan_at(&self.ledger, tenant, &known, &model, predictions, reported, at).await.map(Some)
+    }
+
+    /// A model trained on everything known at the last scored step, its file written; `None` where nothing was scored yet.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub async fn train_now(&mut self, tenant: &TenantId) -> Result<Option<Arc<Model>>, Error> {
+        let mut read = self.ledger.read().await?;
+        let scored = progress::get(&mut read, tenant, SCORED_UNTIL).await?.map(Timestamp::from_millis);
+        drop(read);
+        let Some(at) = scored else { return Ok(None) };
+        let known = Known::load(&self.ledger, tenant, at).await?;
+        self.train_and_save(tenant, &known, at).await.map(Some)
+    }
+
+    /// The time of the next cycle and the step of the grid.
+    async fn next_step(
+        &mut self,
+        tenant: &TenantId,
+        extents: &[DeviceExtent],
+    ) -> Result<Option<(Timestamp, Duration)>, Error> {
+        let mut read = self.ledger.read().await?;
+        let scored = progress::get(&mut read, tenant, SCORED_UNTIL).await?.map(Timestamp::from_millis);
+        drop(read);
+        if let (Some(scored), Some(model)) = (scored, self.champion(tenant).await?) {
+            return Ok(Some((scored + model.every, model.every)));
+        }
+        // The first step of all: how often the fleet reports has to be seen before it can be walked.
+        let keys = reading::first_devices(tenant, extents);
+        let sample = self.store.scan_many(keys, harbinger_core::TimeRange::ALL).await?;
+        let Some(cadence) = cadence(sample.iter()) else { return Ok(None) };
+        let Some(first) = extents.iter().map(|extent| extent.first).min() else { return Ok(None) };
+        let every = self.options.every.unwrap_or_else(|| default_every(cadence));
+        let two_readings = Duration::from_millis(2 * cadence.millis());
+        Ok(Some(((first + two_readings).ceil_to(every), every)))
+    }
+
+    /// The tenant's champion, from memory or from its file.
+    async fn champion(&mut self, tenant: &TenantId) -> Result<Option<Arc<Model>>, Error> {
+        if let Some(model) = self.standing.get(tenant).and_then(|standing| standing.model.clone()) {
+            return Ok(Some(model));
+        }
+        let mut read = self.ledger.read().await?;
+        let Some(row) = models::champion(&mut read, tenant).await? else { return Ok(None) };
+        drop(read);
+        let folder = self.options.models.join(tenant.as_str()).join(&row.version);
+        let model = Arc::new(blocking(move || Model::open(&folder)).await??);
+        self.standing.entry(tenant.clone()).or_default().model = Some(Arc::clone(&model));
+        Ok(Some(model))
+    }
+
+    /// The model to score with at `at`: the champion, or a new one where training is due. Failures that training knew.
+    async fn model_at(
+        &mut self,
+        tenant: &TenantId,
+        known: &Known,
+        at: Timestamp,
+    ) -> Result<(Arc<Model>, bool, usize), Error> {
+        let champion = self.champion(tenant).await?;
+        let failures = failures_until(known, at);
+        if let Some(model) = champion {
+            let mut read = self.ledger.read().await?;
+            let trained_at = progress::get(&mut read, tenant, TRAINED_UNTIL).await?.unwrap_or(i64::MIN);
+            let trained_on = progress::get(&mut read, tenant, TRAINED_FAILURES).await?.unwrap_or(0);
+            let trained_on = usize::try_from(trained_on).unwrap_or(0);
+            let first = trained_on < self.options.first_labels && failures >= self.options.first_labels;
+            let again = failures > trained_on
+                && Timestamp::from_millis(trained_at) + self.options.retrain_every <= at
+                && failures >= self.options.first_labels;
+            if !first && !again {
+                return Ok((model, false, failures));
+            }
+        }
+        Ok((self.train_and_save(tenant, known, at).await?, true, failures))
+    }
+
+    async fn train_and_save(&self, tenant: &TenantId, known: &Known, at: Timestamp) -> Result<Arc<Model>, Error> {
+        let model = Arc::new(self.train_at(tenant, known, at).await?);
+        let folder = self.options.models.join(tenant.as_str()).join(&model.version);
+        let saved = Arc::clone(&model);
+        blocking(move || saved.save(&folder)).await??;
+        Ok(model)
+    }
+
+    async fn train_at(&self, tenant: &TenantId, known: &Known, at: Timestamp) -> Result<Model, Error> {
+        let histories = reading::histories(&self.store, tenant, known, Timestamp::MIN, at).await?;
+        let extents = self.store.extents(tenant).await?;
+        let mut options = TrainOptions::new(at);
+        options.horizons.clone_from(&self.options.horizons);
+        options.every = self.options.every;
+        let fleet = Arc::clone(&known.fleet);
+        blocking(move || {
+            let subjects = reading::subjects(&fleet, &histories, &extents);
+            train(&fleet, &subjects, &options)
+        })
+        .await
+    }
+
+    async fn score_at(
+        &self,
+        tenant: &TenantId,
+        known: &Known,
+        extents: &[DeviceExtent],
+        model: &Arc<Model>,
+        at: Timestamp,
+        every: Duration,
+    ) -> Result<Vec<Prediction>, Error> {
+        let none = HashMap::new();
+        let before = self.standing.get(tenant).map_or(&none, |standing| &standing.last_readings);
+        let backfill = self.options.backfill;
+        let since = |device: &DeviceId| match before.get(device) {
+            // Everything up to its last reading was scored; what lies between that and this step was not.
+            Some(&last) => last.floor_to(every).max(at - backfill).min(at - every),
+            None => at - every,
+        };
+        let paused = |e: &&DeviceExtent| before.contains_key(&e.device) && e.readings.is_some_and(|r| r.1 >= at);
+        let earliest = extents.iter().filter(paused).map(|e| since(&e.device)).min().unwrap_or(at - every);
+        let from = earliest + every - model.lookback();
+        let histories = reading::histories(&self.store, tenant, known, from, at).await?;
+        let since: HashMap<DeviceId, Timestamp> = known.fleet.devices.iter().map(|d| (d.device.clone(), since(&d.device))).collect();
+        let (fleet, model) = (Arc::clone(&known.fleet), Arc::clone(model));
+        let extents = extents.to_vec();
+        blocking(move || {
+            let subjects = reading::subjects(&fleet, &histories, &extents);
+            score(&model, &fleet, &subjects, |subject| due_times(subject, &since, at, every))
+        })
+        .await
+    }
+
+    async fn plan_is_due(
+        &self,
+        tenant: &TenantId,
+        at: Timestamp,
+        predictions: &[Prediction],
+    ) -> Result<bool, Error> {
+        if predictions.is_empty() {
+            return Ok(false);
+        }
+        let mut read = self.ledger.read().await?;
+        let planned = progress::get(&mut read, tenant, PLANNED_UNTIL).await?;
+        Ok(planned.is_none_or(|planned| Timestamp::from_millis(planned) + self.options.plan_every <= at))
+    }
+}
+
+/// The steps at which a subject is scored in the cycle at `at`.
+fn due_times(
+    subject: &Subject<'_>,
+    since: &HashMap<DeviceId, Timestamp>,
+    at: Timestamp,
+    every: Duration,
+) -> Vec<Timestamp> {
+    let (Some(observed), Some(&since)) = (subject.observed, since.get(&subject.device.device)) else { return Vec::new() };
+    if at > observed.until {
+        return Vec::new();
+    }
+    let first = (since + every).max(observed.from.ceil_to(every));
+    std::iter::successors(Some(first), |&t| Some(t + every)).take_while(|&t| t <= at).collect()
+}
+
+/// Runs a computation where it may take long.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Error> {
+    tokio::task::spawn_blocking(work).await.map_err(|_| Error::Panicked)
+}

@@ -1,6 +1,8 @@
 //! The commands of the command line.
 
 pub(crate) mod evaluate;
+pub(crate) mod keys;
+pub(crate) mod run;
 pub(crate) mod score;
 pub(crate) mod train;
 

@@ -4,7 +4,10 @@
 //! usage.
 
 mod commands;
+mod config;
 mod progress;
+mod service;
+mod shutdown;
 
 use std::process::ExitCode;
 
@@ -20,6 +23,10 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Run the service until it is told to stop
+    Run(commands::run::Arguments),
+    /// Make, list and revoke API keys
+    Keys(commands::keys::Arguments),
     /// Learn a model from a fleet bundle
     Train(commands::train::Arguments),
     /// Predict failures of a bundle's devices with a model
@@ -30,16 +37,33 @@ enum Command {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let done = match arguments.command {
-        Command::Train(arguments) => commands::train::run(&arguments),
-        Command::Score(arguments) => commands::score::run(&arguments),
-        Command::Evaluate(arguments) => commands::evaluate::run(&arguments),
-    };
-    match done {
+    log_to_stderr();
+    match dispatch(arguments.command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("harbinger: {error:#}");
             ExitCode::FAILURE
         }
     }
+}
+
+fn dispatch(command: Command) -> anyhow::Result<()> {
+    match command {
+        Command::Run(arguments) => block_on(commands::run::run(&arguments)),
+        Command::Keys(arguments) => block_on(commands::keys::run(arguments)),
+        Command::Train(arguments) => commands::train::run(&arguments),
+        Command::Score(arguments) => commands::score::run(&arguments),
+        Command::Evaluate(arguments) => commands::evaluate::run(&arguments),
+    }
+}
+
+fn block_on(work: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(work)
+}
+
+/// `RUST_LOG` chooses what is logged; information and worse otherwise.
+fn log_to_stderr() {
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env()
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info,sqlx=warn"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
 }

@@ -13,7 +13,7 @@ use super::{Subject, grid};
 use crate::features::{FeatureSpace, Known};
 
 /// Most rows that a component's forests learn from: beyond that only negatives repeat themselves.
-const MAX_ROWS: usize = 16_000;
+const MAX_ROWS: usize = 8_000;
 
 /// A row to learn from.
 #[derive(Debug, Clone, PartialEq)]

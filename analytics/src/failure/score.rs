@@ -13,12 +13,14 @@ use super::{
     train::cohorts_of,
 };
 use crate::{
-    features::{Feature, Known, component_age_hours},
+    features::{Feature, FeatureSpace, Known, component_age_hours},
     survival::{RemainingLife, SurvivalCurve},
 };
 
 /// Signals named with a prediction.
 const TOP_SIGNALS: usize = 3;
+/// From this share of the threshold on a row keeps its features: what raised an alert, held it, or let it go.
+const KEEPS_FEATURES: f64 = 0.5;
 
 /// A signal or event code and what it added to the score behind the main horizon.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -52,6 +54,10 @@ pub struct Prediction {
     pub rul: RemainingLife,
     /// What raised the score most, highest first.
     pub top_signals: Vec<TopSignal>,
+    /// The main-horizon probability above which a row alarms; `None` where the model has none.
+    pub threshold: Option<f64>,
+    /// What was decided on, by name, `None` where it was missing: for rows near the threshold or above, else empty.
+    pub features: Vec<(String, Option<f64>)>,
 }
 
 /// Scores subjects at the times that `times` gives for each, in order of time, device and component.
@@ -121,9 +127,9 @@ impl Scorer<'_> {
         device_row: &[f64],
     ) -> Prediction {
         let horizons = &self.model.horizons;
+        let row = self.family.space.complete(device_row, &self.known, component, t);
         let (mut probabilities, score, top_signals): (Vec<f64>, f64, Vec<TopSignal>) = match predictor {
             ComponentModel::Forest { horizons, .. } => {
-                let row = self.family.space.complete(device_row, &self.known, component, t);
                 let mut scratch = Vec::new();
                 let scores: Vec<f64> = horizons.iter().map(|h| h.forest.score(&row, &mut scratch)).collect();
                 let probabilities =
@@ -163,7 +169,18 @@ impl Scorer<'_> {
             probabilities,
             score,
             top_signals,
+            threshold: self.family.threshold,
+            features: match self.family.threshold {
+                Some(threshold) if main > KEEPS_FEATURES * threshold => self.named(&row),
+                _ => Vec::new(),
+            },
         }
+    }
+
+    fn named(&self, row: &[f64]) -> Vec<(String, Option<f64>)> {
+        let FeatureSpace { windows, features, .. } = &self.family.space;
+        let present = |value: &f64| Some(*value).filter(|value| !value.is_nan());
+        features.iter().zip(row).map(|(feature, value)| (feature.words(windows), present(value))).collect()
     }
 
     /// Sums what features added by signal, and names the signals that added most.

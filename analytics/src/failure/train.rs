@@ -23,7 +23,7 @@ use crate::{
 };
 
 /// Below this many failures a forest would learn single devices by heart; a lifetime serves.
-const MIN_FAILURES_FOR_FOREST: usize = 5;
+const MIN_FAILURES_FOR_FOREST: usize = 3;
 /// From this many failures on isotonic regression has enough to stand on (DESIGN section 6).
 const MIN_FAILURES_FOR_ISOTONIC: usize = 20;
 /// Prior of a component class without a failure: as if half a failure had been seen in ten device-years, an annual failure

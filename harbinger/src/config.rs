@@ -1,0 +1,251 @@
+//! Configuration: compiled-in defaults, then the file, then the environment, then flags; later wins.
+//!
+//! One tree of structs; a key that no struct knows is an error that names it. In the environment a key is written
+//! `HARBINGER__API__ADDRESS`: two underscores between the levels.
+
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
+
+use anyhow::Context;
+use harbinger_alerts::HysteresisOptions;
+use harbinger_core::Duration;
+use harbinger_ingest as ingest;
+use serde::{Deserialize, Serialize};
+
+/// Prefix of environment variables that are settings.
+const PREFIX: &str = "HARBINGER__";
+
+/// All settings.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Config {
+    /// Where data lies: telemetry.db, ledger.db and models. Made where it is missing.
+    pub(crate) data: Data,
+    /// The HTTP interface.
+    pub(crate) api: Api,
+    /// Intake of telemetry: MQTT listener, HTTP, other brokers.
+    pub(crate) ingest: ingest::Options,
+    /// Training, scoring and planning.
+    pub(crate) analytics: Analytics,
+    /// Alerts.
+    pub(crate) alerts: Alerts,
+    /// Webhooks.
+    pub(crate) webhooks: Webhooks,
+    /// Orders.
+    pub(crate) orders: Orders,
+}
+
+/// Where data lies.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Data {
+    /// The data folder.
+    pub(crate) folder: PathBuf,
+}
+
+impl Default for Data {
+    fn default() -> Self {
+        Self { folder: PathBuf::from("harbinger-data") }
+    }
+}
+
+/// The HTTP interface.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Api {
+    /// Where to listen; port 0 takes a free one. Loopback unless told otherwise: put a proxy with TLS in front.
+    pub(crate) address: SocketAddr,
+}
+
+impl Default for Api {
+    fn default() -> Self {
+        Self { address: SocketAddr::from(([127, 0, 0, 1], 8080)) }
+    }
+}
+
+/// Training, scoring and planning. Lengths are event time unless they say otherwise.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Analytics {
+    /// Between two trainings while failures keep coming. A week: failures are rare, and a model of yesterday is as good.
+    pub(crate) retrain_every: Duration,
+    /// Between two plans. A day, as parts are shipped daily.
+    pub(crate) plan_every: Duration,
+    /// Prediction horizons, the main one first; chosen by how often a fleet reports where empty.
+    pub(crate) horizons: Vec<Duration>,
+    /// Between two scores of a device; chosen by how often a fleet reports where left out.
+    pub(crate) every: Option<Duration>,
+    /// Wall time without any reading after which the newest step of a tenant's event time counts as complete.
+    pub(crate) quiet_after: Duration,
+}
+
+impl Default for Analytics {
+    fn default() -> Self {
+        Self {
+            retrain_every: Duration::from_days(7),
+            plan_every: Duration::from_days(1),
+            horizons: Vec::new(),
+            every: None,
+            quiet_after: Duration::from_secs(3),
+        }
+    }
+}
+
+/// Alerts. Lengths are event time.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Alerts {
+    /// An alert clears below this share of the threshold that raised it, 0..=1.
+    pub(crate) clear_ratio: f64,
+    /// How long the probability must stay there before the alert resolves.
+    pub(crate) min_hold: Duration,
+    /// How long after an alert resolved by itself no new one is raised for the same component.
+    pub(crate) quiet_time: Duration,
+    /// The same after somebody serviced the component.
+    pub(crate) quiet_time_after_service: Duration,
+}
+
+impl Default for Alerts {
+    fn default() -> Self {
+        let HysteresisOptions { clear_ratio, min_hold, quiet_time, quiet_time_after_service } =
+            HysteresisOptions::default();
+        Self { clear_ratio, min_hold, quiet_time, quiet_time_after_service }
+    }
+}
+
+impl Alerts {
+    /// As the life cycle takes them.
+    pub(crate) fn hysteresis(&self) -> HysteresisOptions {
+        HysteresisOptions {
+            clear_ratio: self.clear_ratio,
+            min_hold: self.min_hold,
+            quiet_time: self.quiet_time,
+            quiet_time_after_service: self.quiet_time_after_service,
+        }
+    }
+}
+
+/// Webhooks.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Webhooks {
+    /// Deliver to private, loopback and link-local addresses too. Off: a tenant could make us call our own network.
+    pub(crate) allow_private: bool,
+    /// Deliver to plain http addresses too. Off: a webhook's body would cross the network in clear.
+    pub(crate) allow_http: bool,
+}
+
+/// Orders.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Orders {
+    /// Transfers whose pieces are worth at most this are approved without a person, in the tenant's currency. 0: none is.
+    pub(crate) approve_transfers_up_to: f64,
+    /// The same for purchases.
+    pub(crate) approve_purchases_up_to: f64,
+}
+
+impl Config {
+    /// Reads the settings.
+    ///
+    /// * `file`: a TOML file, where one was named.
+    /// * `environment`: names and values; those that do not start with `HARBINGER__` are passed over.
+    ///
+    /// # Errors
+    /// One sentence that names the file or variable and the key.
+    pub(crate) fn load(
+        file: Option<&Path>,
+        environment: impl Iterator<Item = (String, String)>,
+    ) -> anyhow::Result<Self> {
+        let mut tree = match file {
+            Some(file) => {
+                let text = fs_err::read_to_string(file)?;
+                text.parse::<toml::Table>().with_context(|| format!("{} is not TOML", file.display()))?
+            }
+            None => toml::Table::new(),
+        };
+        let mut variables: Vec<(String, String)> =
+            environment.filter(|(name, _)| name.starts_with(PREFIX)).collect();
+        variables.sort();
+        for (name, value) in variables {
+            let path: Vec<String> = name[PREFIX.len()..].split("__").map(str::to_lowercase).collect();
+            insert(&mut tree, &path, &value).with_context(|| format!("environment variable {name} is not a setting"))?;
+        }
+        let source = file.map_or_else(|| "the environment".to_owned(), |file| file.display().to_string());
+        Self::deserialize(toml::Value::Table(tree)).with_context(|| format!("settings in {source} are not valid"))
+    }
+
+    /// What is legal and dangerous, in words.
+    pub(crate) fn warnings(&self) -> Vec<String> {
+        let mut warnings = Vec::new();
+        if !self.ingest.mqtt.address.ip().is_loopback() {
+            warnings.push("ingest.mqtt.address is not loopback and this listener has no TLS: keys cross the network in clear".to_owned());
+        }
+        if !self.api.address.ip().is_loopback() {
+            warnings.push("api.address is not loopback and the interface has no TLS: put a proxy in front".to_owned());
+        }
+        if self.webhooks.allow_private {
+            warnings.push("webhooks.allow_private is on: whoever may set a webhook can make us call the private network".to_owned());
+        }
+        warnings
+    }
+}
+
+/// Puts a value where a path leads: a number, truth value or array where it reads as one, else a text.
+fn insert(table: &mut toml::Table, path: &[String], value: &str) -> anyhow::Result<()> {
+    let Some((first, rest)) = path.split_first() else { return Ok(()) };
+    if rest.is_empty() {
+        table.insert(first.clone(), parse(value));
+        return Ok(());
+    }
+    let below = table.entry(first.clone()).or_insert_with(|| toml::Value::Table(toml::Table::new()));
+    match below {
+        toml::Value::Table(below) => insert(below, rest, value),
+        _ => anyhow::bail!("{first} is a value, not a section"),
+    }
+}
+
+fn parse(value: &str) -> toml::Value {
+    let parsed = format!("value = {value}").parse::<toml::Table>().ok().and_then(|mut t| t.remove("value"));
+    parsed.unwrap_or_else(|| toml::Value::String(value.to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn from(variables: &[(&str, &str)]) -> anyhow::Result<Config> {
+        Config::load(None, variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())))
+    }
+
+    #[test]
+    fn the_environment_reaches_every_level() {
+        let config = from(&[
+            ("HARBINGER__API__ADDRESS", "127.0.0.1:9"),
+            ("HARBINGER__ANALYTICS__HORIZONS", "[\"24h\", \"7d\"]"),
+            ("HARBINGER__ORDERS__APPROVE_TRANSFERS_UP_TO", "500.0"),
+            ("HARBINGER__INGEST__MQTT__CONNECTIONS_MAX", "7"),
+            ("PATH", "/bin"),
+        ])
+        .unwrap();
+        assert_eq!(config.api.address.port(), 9);
+        assert_eq!(config.analytics.horizons.len(), 2);
+        assert_eq!(config.orders.approve_transfers_up_to, 500.0);
+        assert_eq!(config.ingest.mqtt.connections_max, 7);
+    }
+
+    #[test]
+    fn an_unknown_key_is_named() {
+        let error = format!("{:#}", from(&[("HARBINGER__API__COLOUR", "red")]).unwrap_err());
+        assert!(error.contains("colour"), "{error}");
+    }
+
+    #[test]
+    fn what_is_printed_can_be_read_again() {
+        let text = toml::to_string_pretty(&Config::default()).unwrap();
+        let again = Config::deserialize(toml::Value::Table(text.parse().unwrap())).unwrap();
+        assert_eq!(again, Config::default());
+    }
+}

@@ -1,0 +1,247 @@
+//! The running service: stores, intake, analytics, alerts and interface in one process.
+//!
+//! [`Service::start`] opens and wires everything and returns when both listeners accept; [`Service::run`] works until it is
+//! told to stop, then stops in the order that loses nothing: intake first, then what reads, the stores last.
+
+mod conduct;
+mod control;
+mod gate;
+
+use std::{net::SocketAddr, path::PathBuf, sync::Arc};
+
+use anyhow::Context;
+use harbinger_alerts::{
+    Alerts,
+    webhook::{Guard, delivery},
+};
+use harbinger_analytics::worker;
+use harbinger_api::{ApiState, Parts, Readiness};
+use harbinger_core::{Clock, SystemClock};
+use harbinger_ingest::{Pipeline, consumer::Consumer, http::IngestTenant, mqtt::Listener};
+use harbinger_store::{
+    Ledger,
+    ledger::keys::Scope,
+    telemetry::{self, EmbeddedStore, SharedStore},
+};
+use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng};
+use tokio::{net::TcpListener, task::JoinHandle};
+use tokio_util::sync::CancellationToken;
+
+use crate::config::Config;
+use conduct::{Conductor, Policy};
+use control::{EventTimes, ServiceControl};
+
+/// How long stopping may take before the process ends anyway: the log makes that safe.
+const STOP_WITHIN: std::time::Duration = std::time::Duration::from_secs(9);
+
+/// Names and handles of what runs.
+pub(crate) struct Service {
+    /// Where the interface listens.
+    pub(crate) api_address: SocketAddr,
+    /// Where the MQTT listener listens.
+    pub(crate) mqtt_address: SocketAddr,
+    /// The ledger, for whoever runs beside.
+    pub(crate) ledger: Ledger,
+    telemetry: SharedStore,
+    /// Stops intake and the interface.
+    stop_doors: CancellationToken,
+    /// Stops what works on what was taken in.
+    stop_rooms: CancellationToken,
+    doors: Vec<(&'static str, JoinHandle<()>)>,
+    rooms: Vec<(&'static str, JoinHandle<()>)>,
+}
+
+/// Paths inside the data folder.
+pub(crate) struct DataFolder {
+    /// The telemetry file.
+    pub(crate) telemetry: PathBuf,
+    /// The ledger file.
+    pub(crate) ledger: PathBuf,
+    /// The folder of model files.
+    pub(crate) models: PathBuf,
+}
+
+impl DataFolder {
+    /// The paths of a data folder, which is made where it is missing.
+    pub(crate) fn open(config: &Config) -> anyhow::Result<Self> {
+        let folder = &config.data.folder;
+        fs_err::create_dir_all(folder)?;
+        Ok(Self {
+            telemetry: folder.join("telemetry.db"),
+            ledger: folder.join("ledger.db"),
+            models: folder.join("models"),
+        })
+    }
+}
+
+impl Service {
+    /// Opens the stores, binds the listeners and starts every task.
+    pub(crate) async fn start(config: &Config) -> anyhow::Result<Self> {
+        for warning in config.warnings() {
+            tracing::warn!("{warning}");
+        }
+        let folder = DataFolder::open(config)?;
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let path = folder.telemetry.clone();
+        let telemetry: SharedStore =
+            tokio::task::spawn_blocking(move || EmbeddedStore::open(telemetry::Options::at(path))).await??;
+        let ledger = Ledger::open(&folder.ledger).await?;
+        let mut registry = prometheus_client::registry::Registry::default();
+        let alerts_metrics = harbinger_alerts::Metrics::register(&mut registry);
+        let alerts = Alerts::new(config.alerts.hysteresis(), Arc::clone(&clock), alerts_metrics.clone());
+        let registrar = Arc::new(gate::LedgerRegistrar::new(ledger.clone()));
+        let pipeline = Pipeline::new(config.ingest.pipeline.clone(), Arc::clone(&telemetry), Arc::clone(&clock), registrar);
+        pipeline.metrics().register(&mut registry);
+        let guard = Guard { allow_private: config.webhooks.allow_private, allow_http: config.webhooks.allow_http };
+        let options = delivery::Options { guard, ..delivery::Options::default() };
+        let deliverer =
+            delivery::Deliverer::build(options, ledger.clone(), Arc::clone(&clock), jitter(), alerts_metrics)?;
+        let event_times = Arc::new(EventTimes::default());
+        let (orders, commands) = tokio::sync::mpsc::channel(16);
+        let control = Arc::new(ServiceControl {
+            telemetry: Arc::clone(&telemetry),
+            pipeline: pipeline.clone(),
+            alerts: alerts.clone(),
+            clock: Arc::clone(&clock),
+            event_times: Arc::clone(&event_times),
+            commands: orders,
+            deliverer: deliverer.handle(),
+        });
+        let readiness = Arc::new(Readiness::default());
+        let state = ApiState::new(Parts {
+            ledger: ledger.clone(),
+            telemetry: Arc::clone(&telemetry),
+            clock: Arc::clone(&clock),
+            control,
+            alerts: alerts.clone(),
+            webhook_guard: guard,
+            readiness: Arc::clone(&readiness),
+            registry,
+        });
+        let conductor = Conductor {
+            worker: worker::Worker::new(Arc::clone(&telemetry), ledger.clone(), worker_options(config, folder.models)),
+            telemetry: Arc::clone(&telemetry),
+            ledger: ledger.clone(),
+            alerts,
+            clock: Arc::clone(&clock),
+            policy: Policy::of(&config.orders),
+            event_times,
+            commands,
+            streams: state.waker(),
+            deliverer: deliverer.handle(),
+            quiet_after: std_duration(config.analytics.quiet_after),
+        };
+
+        let listener =
+            Listener::bind(config.ingest.mqtt.clone(), pipeline.clone(), Arc::new(gate::Gate::new(ledger.clone(), Arc::clone(&clock))))
+                .await?;
+        let mqtt_address = listener.address();
+        let socket = TcpListener::bind(config.api.address)
+            .await
+            .with_context(|| format!("failed to listen on {}", config.api.address))?;
+        let api_address = socket.local_addr()?;
+        let intake = harbinger_ingest::http::router(pipeline.clone(), &config.ingest.http)
+            .layer(axum::middleware::map_request(name_tenant))
+            .layer(axum::middleware::from_fn_with_state(
+                harbinger_api::Authorize::new(state.clone(), Scope::Ingest),
+                harbinger_api::authorize,
+            ));
+        let router = harbinger_api::app_with(state, intake, None);
+
+        let (stop_doors, stop_rooms) = (CancellationToken::new(), CancellationToken::new());
+        let mut doors = vec![("mqtt", tokio::spawn(listener.run(stop_doors.clone())))];
+        for options in &config.ingest.consumers {
+            let consumer = Consumer::new(options.clone(), pipeline.clone())?;
+            doors.push(("consumer", tokio::spawn(consumer.run(stop_doors.clone()))));
+        }
+        let stop = stop_doors.clone();
+        doors.push(("api", tokio::spawn(async move {
+            let served = axum::serve(socket, router).with_graceful_shutdown(async move { stop.cancelled().await });
+            if let Err(error) = served.await {
+                tracing::error!(%error, "the interface stopped");
+            }
+        })));
+        let rooms = vec![
+            ("webhooks", tokio::spawn(deliverer.run(stop_rooms.clone()))),
+            ("analytics", tokio::spawn(conductor.run(stop_rooms.clone()))),
+        ];
+        for part in ["telemetry", "ledger", "mqtt", "analytics"] {
+            readiness.set(part, Ok(()));
+        }
+        Ok(Self { api_address, mqtt_address, ledger, telemetry, stop_doors, stop_rooms, doors, rooms })
+    }
+
+    /// Works until `shutdown`, or until a task ends that should not have; then stops in order.
+    pub(crate) async fn run(self, shutdown: CancellationToken) -> anyhow::Result<()> {
+        let Self { ledger, telemetry, stop_doors, stop_rooms, mut doors, mut rooms, .. } = self;
+        let failed = tokio::select! {
+            () = shutdown.cancelled() => None,
+            name = first_to_end(&mut doors) => Some(name),
+            name = first_to_end(&mut rooms) => Some(name),
+        };
+        tracing::info!("stopping");
+        let stopping = async {
+            stop_doors.cancel();
+            finish(doors).await;
+            stop_rooms.cancel();
+            finish(rooms).await;
+            if let Err(error) = telemetry.close().await {
+                tracing::error!(%error, "the telemetry store did not close; it recovers at the next start");
+            }
+            ledger.close().await;
+        };
+        if tokio::time::timeout(STOP_WITHIN, stopping).await.is_err() {
+            tracing::warn!("stopping took too long; what was acknowledged is on disk");
+        }
+        tracing::info!("stopped");
+        match failed {
+            None => Ok(()),
+            Some(name) => anyhow::bail!("task {name} ended by itself"),
+        }
+    }
+}
+
+async fn first_to_end(tasks: &mut [(&'static str, JoinHandle<()>)]) -> &'static str {
+    let names: Vec<&'static str> = tasks.iter().map(|(name, _)| *name).collect();
+    let (_, place, _) = futures::future::select_all(tasks.iter_mut().map(|(_, task)| task)).await;
+    names.get(place).copied().unwrap_or("unknown")
+}
+
+async fn finish(tasks: Vec<(&'static str, JoinHandle<()>)>) {
+    for (name, task) in tasks {
+        if task.is_finished() {
+            continue;
+        }
+        if let Err(error) = task.await {
+            tracing::error!(%error, name, "a task ended badly");
+        }
+    }
+}
+
+/// The interface's authentication knows the tenant by its own name; intake asks for it under another.
+async fn name_tenant(mut request: axum::extract::Request) -> axum::extract::Request {
+    if let Some(tenant) = request.extensions().get::<harbinger_core::TenantId>().cloned() {
+        request.extensions_mut().insert(IngestTenant(tenant));
+    }
+    request
+}
+
+fn worker_options(config: &Config, models: PathBuf) -> worker::Options {
+    worker::Options {
+        retrain_every: config.analytics.retrain_every,
+        plan_every: config.analytics.plan_every,
+        horizons: config.analytics.horizons.clone(),
+        every: config.analytics.every,
+        ..worker::Options::new(models)
+    }
+}
+
+fn std_duration(length: harbinger_core::Duration) -> std::time::Duration {
+    std::time::Duration::from_millis(u64::try_from(length.millis()).unwrap_or(0))
+}
+
+/// Jitter of retries, which must not repeat from process to process.
+fn jitter() -> ChaCha8Rng {
+    let now = u64::try_from(SystemClock.now().millis()).unwrap_or(0);
+    ChaCha8Rng::seed_from_u64(now ^ (u64::from(std::process::id()) << 32))
+}

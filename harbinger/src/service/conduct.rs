@@ -1,0 +1,398 @@
+//! The loop: what the worker found becomes predictions, alerts, orders and messages, one cycle a transaction.
+//!
+//! A cycle's progress is written with the rest of it. Where the process dies before the commit, the worker finds the same
+//! cycle again; after the commit it goes on behind it. Nothing is applied twice and nothing is left out.
+
+use std::{
+    sync::Arc,
+    time::{Duration as StdDuration, Instant},
+};
+
+use harbinger_alerts::{Alerts, Observation, webhook};
+use harbinger_analytics::{
+    failure::{Model, Prediction},
+    plan::Plan,
+    worker::{Cycle, Worker, watermark},
+};
+use harbinger_api::ControlError;
+use harbinger_core::{Clock, Probability, Severity, TenantId, Timestamp, fleet::Part, ids::new_id};
+use harbinger_store::{
+    Ledger,
+    ledger::{
+        self, Connection,
+        models::{self, State},
+        orders::{self, Order, OrderKind},
+        plans::{self, PlanRow},
+        predictions::{self, Decision},
+        registry,
+    },
+    telemetry::SharedStore,
+};
+use serde_json::json;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio_util::sync::CancellationToken;
+
+use super::control::EventTimes;
+use crate::config;
+
+/// The failure mode of an alert that a model raised.
+const PREDICTED: &str = "predicted";
+/// Who approves an order that nobody had to look at.
+const BY_POLICY: &str = "policy";
+/// How often the stores are looked at when nothing says that they have news.
+const LOOK_EVERY: StdDuration = StdDuration::from_millis(500);
+/// Pause after a cycle that failed, so that a full disk is not hammered.
+const AFTER_FAILURE: StdDuration = StdDuration::from_secs(5);
+
+/// Something that the interface asks for between cycles.
+pub(super) enum Command {
+    /// Plan now.
+    Plan { tenant: TenantId, as_of: Option<Timestamp>, answer: oneshot::Sender<Result<String, ControlError>> },
+    /// Train now.
+    Train { tenant: TenantId, answer: oneshot::Sender<Result<String, ControlError>> },
+}
+
+/// Which orders need no person.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Policy {
+    transfers_up_to: f64,
+    purchases_up_to: f64,
+}
+
+impl Policy {
+    pub(super) fn of(orders: &config::Orders) -> Self {
+        Self { transfers_up_to: orders.approve_transfers_up_to, purchases_up_to: orders.approve_purchases_up_to }
+    }
+
+    /// `value`: what the pieces of the order are worth.
+    fn approves(&self, kind: OrderKind, value: f64) -> bool {
+        match kind {
+            OrderKind::Transfer => value <= self.transfers_up_to,
+            OrderKind::Purchase => value <= self.purchases_up_to,
+        }
+    }
+}
+
+/// Why a cycle was not applied.
+#[derive(Debug, thiserror::Error)]
+enum Error {
+    #[error(transparent)]
+    Worker(#[from] harbinger_analytics::worker::Error),
+    #[error(transparent)]
+    Ledger(#[from] ledger::Error),
+    #[error(transparent)]
+    Alerts(#[from] harbinger_alerts::Error),
+    #[error(transparent)]
+    Telemetry(#[from] harbinger_store::telemetry::Error),
+    #[error("a plan could not be written as JSON")]
+    Json(#[from] serde_json::Error),
+}
+
+/// Runs the worker and applies what it finds.
+pub(super) struct Conductor {
+    pub(super) worker: Worker,
+    pub(super) telemetry: SharedStore,
+    pub(super) ledger: Ledger,
+    pub(super) alerts: Alerts,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) policy: Policy,
+    pub(super) event_times: Arc<EventTimes>,
+    pub(super) commands: mpsc::Receiver<Command>,
+    pub(super) streams: watch::Sender<u64>,
+    pub(super) deliverer: webhook::Handle,
+    pub(super) quiet_after: StdDuration,
+}
+
+impl Conductor {
+    /// Works until `shutdown`; a cycle under way is finished first.
+    pub(super) async fn run(mut self, shutdown: CancellationToken) {
+        let mut news = self.telemetry.appended();
+        let mut last_news = Instant::now();
+        loop {
+            let quiet = last_news.elapsed() >= self.quiet_after;
+            let worked = match self.round(quiet, &shutdown).await {
+                Ok(worked) => worked,
+                Err(error) => {
+                    tracing::error!(error = %chain(&error), "a cycle of analytics failed; it is tried again");
+                    tokio::select! { () = shutdown.cancelled() => {}, () = tokio::time::sleep(AFTER_FAILURE) => {} }
+                    false
+                }
+            };
+            if shutdown.is_cancelled() {
+                return;
+            }
+            if worked {
+                if news.has_changed().unwrap_or(false) {
+                    news.mark_unchanged();
+                    last_news = Instant::now();
+                }
+                continue;
+            }
+            tokio::select! {
+                () = shutdown.cancelled() => return,
+                changed = news.changed() => match changed {
+                    // Many appends come together: look once for all of them.
+                    Ok(()) => { last_news = Instant::now(); tokio::time::sleep(StdDuration::from_millis(20)).await }
+                    Err(_) => return,
+                },
+                Some(command) = self.commands.recv() => self.obey(command).await,
+                () = tokio::time::sleep(LOOK_EVERY) => {}
+            }
+        }
+    }
+
+    /// One cycle for each tenant that has come far enough; whether any had.
+    async fn round(&mut self, quiet: bool, shutdown: &CancellationToken) -> Result<bool, Error> {
+        let mut worked = false;
+        for tenant in self.telemetry.tenants().await? {
+            if shutdown.is_cancelled() {
+                return Ok(false);
+            }
+            if let Some(at) = watermark(&self.telemetry.extents(&tenant).await?) {
+                self.event_times.set(&tenant, at);
+            }
+            let Some(cycle) = self.worker.next(&tenant, quiet).await? else { continue };
+            worked = true;
+            if let Err(error) = self.apply(&cycle).await {
+                self.worker.forget(&tenant);
+                return Err(error);
+            }
+            self.tell();
+        }
+        while let Ok(command) = self.commands.try_recv() {
+            self.obey(command).await;
+        }
+        Ok(worked)
+    }
+
+    fn tell(&self) {
+        self.streams.send_modify(|news| *news = news.wrapping_add(1));
+        self.deliverer.wake();
+    }
+
+    /// Writes everything that a cycle found, and how far it came, in one transaction.
+    async fn apply(&self, cycle: &Cycle) -> Result<(), Error> {
+        let started = Instant::now();
+        let mut tx = self.ledger.write().await?;
+        let tenant = &cycle.tenant;
+        registry::ensure_tenant(&mut tx, tenant, self.clock.now()).await?;
+        if cycle.trained {
+            self.keep_model(&mut tx, tenant, &cycle.model).await?;
+        }
+        let rows: Vec<predictions::Prediction> = cycle.predictions.iter().map(|p| row(p, &cycle.model)).collect();
+        predictions::insert_many(&mut tx, tenant, &rows).await?;
+        predictions::insert_decisions(&mut tx, tenant, &decisions(cycle, &rows)).await?;
+        let changes = self.alerts.apply(&mut tx, tenant, &observations(cycle, &rows)).await?;
+        if let Some(plan) = &cycle.plan {
+            self.keep_plan(&mut tx, tenant, plan).await?;
+        }
+        cycle.record_progress(&mut tx).await?;
+        tx.commit().await.map_err(ledger::Error::from)?;
+        tracing::debug!(
+            %tenant, at = %cycle.at, rows = rows.len(), alerts = changes.len(), planned = cycle.plan.is_some(),
+            trained = cycle.trained, millis = started.elapsed().as_millis(), "cycle applied"
+        );
+        Ok(())
+    }
+
+    async fn keep_model(&self, tx: &mut Connection, tenant: &TenantId, model: &Model) -> Result<(), Error> {
+        let families: Vec<serde_json::Value> = model
+            .families
+            .iter()
+            .map(|family| {
+                let components: serde_json::Map<String, serde_json::Value> =
+                    family.components.iter().map(|(c, p)| (c.to_string(), json!(p.name()))).collect();
+                json!({
+                    "kind": family.kind, "threshold": family.threshold, "components": components,
+                    "features": family.space.width(), "quality": family.quality,
+                })
+            })
+            .collect();
+        let row = models::Model {
+            version: model.version.clone(),
+            state: State::Candidate,
+            trained_until: model.trained_until,
+            trained_wall: self.clock.now(),
+            horizons: model.horizons.clone(),
+            summary: json!({"failures": model.failures(), "families": families}),
+        };
+        models::insert_candidate(tx, tenant, &row).await?;
+        match models::promote(tx, tenant, &model.version).await {
+            // The same data trained again give the same model.
+            Ok(_) | Err(ledger::Error::WrongState { .. }) => {}
+            Err(error) => return Err(error.into()),
+        }
+        let data = json!({"version": model.version, "failures": model.failures(), "trained_until": model.trained_until});
+        self.alerts.publish(tx, tenant, "model.trained", &model.version, model.trained_until, &data).await?;
+        tracing::info!(%tenant, version = model.version, failures = model.failures(), until = %model.trained_until, "model trained");
+        Ok(())
+    }
+
+    async fn keep_plan(&self, tx: &mut Connection, tenant: &TenantId, plan: &Plan) -> Result<String, Error> {
+        let plan_id = new_id("pln");
+        let row = PlanRow {
+            plan_id: plan_id.clone(),
+            as_of: plan.as_of,
+            degraded: plan.data_quality.degraded,
+            body: serde_json::to_value(plan)?,
+            created_wall: self.clock.now(),
+        };
+        plans::insert(tx, tenant, &row).await?;
+        let proposed = orders::propose(tx, tenant, &plan_id, plan.as_of, &plan.orders()).await?;
+        for order in &proposed.added {
+            self.tell_order(tx, tenant, order, "proposed", plan.as_of).await?;
+        }
+        for order in proposed.added.iter().chain(&proposed.kept) {
+            let part: Part = registry::get(tx, tenant, &[order.part.as_str()]).await?;
+            if self.policy.approves(order.kind, part.unit_cost * f64::from(order.quantity)) {
+                let order = orders::approve(tx, tenant, order.kind, &order.order_id, BY_POLICY, plan.as_of).await?;
+                self.tell_order(tx, tenant, &order, "approved", plan.as_of).await?;
+            }
+        }
+        Ok(plan_id)
+    }
+
+    async fn tell_order(
+        &self,
+        tx: &mut Connection,
+        tenant: &TenantId,
+        order: &Order,
+        what: &str,
+        at: Timestamp,
+    ) -> Result<(), Error> {
+        let event = format!("{}.{what}", order.kind.as_str());
+        let data = serde_json::to_value(order)?;
+        self.alerts.publish(tx, tenant, &event, &order.order_id, at, &data).await?;
+        Ok(())
+    }
+
+    async fn obey(&mut self, command: Command) {
+        match command {
+            Command::Plan { tenant, as_of, answer } => {
+                let planned = self.plan_now(&tenant, as_of).await.map_err(failed("plan"));
+                // Whoever asked may have gone; the plan stands all the same.
+                let _ = answer.send(planned.and_then(|id| id.ok_or_else(nothing_yet)));
+            }
+            Command::Train { tenant, answer } => {
+                let trained = self.train_now(&tenant).await.map_err(failed("train"));
+                let _ = answer.send(trained.and_then(|version| version.ok_or_else(nothing_yet)));
+            }
+        }
+        self.tell();
+    }
+
+    async fn plan_now(&mut self, tenant: &TenantId, as_of: Option<Timestamp>) -> Result<Option<String>, Error> {
+        let Some(plan) = self.worker.plan_now(tenant, as_of).await? else { return Ok(None) };
+        let mut tx = self.ledger.write().await?;
+        let plan_id = self.keep_plan(&mut tx, tenant, &plan).await?;
+        tx.commit().await.map_err(ledger::Error::from)?;
+        Ok(Some(plan_id))
+    }
+
+    async fn train_now(&mut self, tenant: &TenantId) -> Result<Option<String>, Error> {
+        let Some(model) = self.worker.train_now(tenant).await? else { return Ok(None) };
+        let mut tx = self.ledger.write().await?;
+        self.keep_model(&mut tx, tenant, &model).await?;
+        tx.commit().await.map_err(ledger::Error::from)?;
+        self.worker.forget(tenant);
+        Ok(Some(model.version.clone()))
+    }
+}
+
+fn failed(attempt: &'static str) -> impl FnOnce(Error) -> ControlError {
+    move |error| ControlError::Failed { attempt, source: Box::new(error) }
+}
+
+fn nothing_yet() -> ControlError {
+    ControlError::Conflict("the tenant has not reported enough to be scored yet".to_owned())
+}
+
+fn row(prediction: &Prediction, model: &Model) -> predictions::Prediction {
+    predictions::Prediction {
+        ts: prediction.ts,
+        device: prediction.device.clone(),
+        component: prediction.component.clone(),
+        probabilities: prediction.probabilities.clone(),
+        score: prediction.score,
+        alarm: prediction.alarm,
+        rul_mean: prediction.rul.mean,
+        rul_p05: prediction.rul.p05,
+        rul_p50: prediction.rul.p50,
+        rul_p95: prediction.rul.p95,
+        model_version: model.version.clone(),
+    }
+}
+
+/// What was decided on: the features of the rows that alarm or might soon.
+fn decisions(cycle: &Cycle, rows: &[predictions::Prediction]) -> Vec<Decision> {
+    let kept = cycle.predictions.iter().zip(rows).filter(|(prediction, _)| !prediction.features.is_empty());
+    kept.map(|(prediction, row)| Decision {
+        prediction_id: row.id(),
+        model_version: row.model_version.clone(),
+        body: json!({
+            "features": prediction.features.iter().map(|(name, value)| json!({"name": name, "value": value})).collect::<Vec<_>>(),
+            "top_signals": prediction.top_signals,
+            "probabilities": prediction.probabilities,
+            "threshold": prediction.threshold,
+        }),
+    })
+    .collect()
+}
+
+/// What the newest predictions say to the life cycle of alerts.
+fn observations(cycle: &Cycle, rows: &[predictions::Prediction]) -> Vec<Observation> {
+    let horizon = cycle.model.horizons.first().map_or_else(String::new, ToString::to_string);
+    cycle
+        .predictions
+        .iter()
+        .zip(rows)
+        .map(|(prediction, row)| {
+            let main = prediction.probabilities.first().copied().unwrap_or(0.0);
+            Observation {
+                device: prediction.device.clone(),
+                component: prediction.component.clone(),
+                failure_mode: PREDICTED.into(),
+                ts: prediction.ts,
+                probability: Probability::saturating(main),
+                alarm: prediction.alarm,
+                threshold: Probability::saturating(prediction.threshold.unwrap_or(1.0)),
+                severity: if main >= 0.8 { Severity::Critical } else { Severity::Warning },
+                summary: if prediction.alarm { summary(prediction, main, &horizon) } else { String::new() },
+                reasons: if prediction.alarm {
+                    prediction.top_signals.iter().filter_map(|signal| serde_json::to_value(signal).ok()).collect()
+                } else {
+                    Vec::new()
+                },
+                prediction_id: Some(row.id()),
+            }
+        })
+        .collect()
+}
+
+/// One line for a person: what, how likely, until when, why.
+fn summary(prediction: &Prediction, main: f64, horizon: &str) -> String {
+    let what = format!(
+        "{} of {} fails within {horizon} with probability {:.0} %",
+        prediction.component,
+        prediction.device,
+        main * 100.0
+    );
+    match prediction.top_signals.first() {
+        Some(signal) => match signal.value {
+            Some(value) => format!("{what}: {} is {value:.4}", signal.because),
+            None => format!("{what}: {}", signal.because),
+        },
+        None => what,
+    }
+}
+
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        next = cause.source();
+    }
+    text
+}

@@ -1,0 +1,150 @@
+//! What the interface asks of the running process.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, PoisonError, RwLock},
+};
+
+use async_trait::async_trait;
+use harbinger_alerts::{Alerts, webhook};
+use harbinger_api::{Control, ControlError};
+use harbinger_core::{
+    Clock, Duration, TenantId, Timestamp,
+    fleet::{Maintenance, MaintenanceAction},
+};
+use harbinger_ingest::{Pipeline, pipeline::ReplayError};
+use harbinger_store::{
+    ledger::{
+        self, Connection, alerts as alert_rows,
+        orders::{self, PartUse},
+        registry,
+    },
+    telemetry::SharedStore,
+};
+use tokio::sync::{mpsc, oneshot};
+
+use super::conduct::Command;
+
+/// A replacement recorded later than this behind a tenant's event time is history being loaded: its piece was taken from a
+/// shelf long before the stock we know was counted.
+const HISTORY_AFTER: Duration = Duration::from_days(7);
+
+/// Where each tenant's watermark stands.
+#[derive(Debug, Default)]
+pub(super) struct EventTimes(RwLock<HashMap<TenantId, Timestamp>>);
+
+impl EventTimes {
+    pub(super) fn set(&self, tenant: &TenantId, at: Timestamp) {
+        self.0.write().unwrap_or_else(PoisonError::into_inner).insert(tenant.clone(), at);
+    }
+
+    fn get(&self, tenant: &TenantId) -> Option<Timestamp> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).get(tenant).copied()
+    }
+}
+
+/// The process, as the interface sees it.
+pub(super) struct ServiceControl {
+    pub(super) telemetry: SharedStore,
+    pub(super) pipeline: Pipeline,
+    pub(super) alerts: Alerts,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) event_times: Arc<EventTimes>,
+    pub(super) commands: mpsc::Sender<Command>,
+    pub(super) deliverer: webhook::Handle,
+}
+
+impl ServiceControl {
+    async fn ask(
+        &self,
+        command: impl FnOnce(oneshot::Sender<Result<String, ControlError>>) -> Command,
+    ) -> Result<String, ControlError> {
+        let gone = || ControlError::Unavailable("analytics is stopping".to_owned());
+        let (answer, answered) = oneshot::channel();
+        self.commands.send(command(answer)).await.map_err(|_| gone())?;
+        answered.await.map_err(|_| gone())?
+    }
+}
+
+#[async_trait]
+impl Control for ServiceControl {
+    fn event_time(&self, tenant: &TenantId) -> Timestamp {
+        self.event_times.get(tenant).unwrap_or_else(|| self.clock.now())
+    }
+
+    async fn run_plan(&self, tenant: &TenantId, as_of: Option<Timestamp>) -> Result<String, ControlError> {
+        let tenant = tenant.clone();
+        self.ask(|answer| Command::Plan { tenant, as_of, answer }).await
+    }
+
+    async fn replay_quarantined(&self, tenant: &TenantId, id: i64) -> Result<u64, ControlError> {
+        let mut found = self.telemetry.quarantine(Some(tenant), id - 1, 1).await?;
+        let Some(entry) = found.pop().filter(|entry| entry.id == id) else {
+            return Err(ledger::Error::NotFound { what: "quarantined message", id: id.to_string() }.into());
+        };
+        match self.pipeline.replay(&entry).await {
+            Ok(appended) => Ok(appended.stored + appended.corrected + appended.duplicate),
+            Err(still @ ReplayError::Still { .. }) => Err(ControlError::Conflict(still.to_string())),
+            Err(error) => Err(ControlError::Failed { attempt: "replay a quarantined message", source: Box::new(error) }),
+        }
+    }
+
+    async fn retrain(&self, tenant: &TenantId) -> Result<String, ControlError> {
+        let tenant = tenant.clone();
+        self.ask(|answer| Command::Train { tenant, answer }).await
+    }
+
+    async fn maintenance_recorded(
+        &self,
+        connection: &mut Connection,
+        tenant: &TenantId,
+        records: &[Maintenance],
+    ) -> Result<(), ControlError> {
+        let Some(now) = self.event_times.get(tenant) else { return Ok(()) };
+        let recent: Vec<Maintenance> = records.iter().filter(|r| r.ts + HISTORY_AFTER >= now).cloned().collect();
+        if recent.is_empty() {
+            return Ok(());
+        }
+        let foreseen = alert_rows::standing(connection, tenant).await?;
+        for record in recent.iter().filter(|r| r.action == MaintenanceAction::Replaced) {
+            let predicted = foreseen.iter().any(|alert| {
+                alert.device == record.device && alert.component == record.component && alert.raised_at <= record.ts
+            });
+            if let Some(part_use) = part_use(connection, tenant, record, predicted).await? {
+                orders::use_part(connection, tenant, &part_use).await?;
+            }
+        }
+        let alerts = self.alerts.apply_maintenance(connection, tenant, &recent).await;
+        alerts.map_err(|error| ControlError::Failed { attempt: "resolve alerts", source: Box::new(error) })?;
+        Ok(())
+    }
+
+    fn outbox_grew(&self) {
+        self.deliverer.wake();
+    }
+}
+
+/// The pieces that a replacement takes, from the depot that serves the device.
+async fn part_use(
+    connection: &mut Connection,
+    tenant: &TenantId,
+    record: &Maintenance,
+    predicted: bool,
+) -> Result<Option<PartUse>, ledger::Error> {
+    use harbinger_core::fleet::{ComponentSlot, Device};
+    let device: Device = registry::get(connection, tenant, &[record.device.as_str()]).await?;
+    let key = [device.model.as_str(), record.component.as_str()];
+    match registry::get::<ComponentSlot>(connection, tenant, &key).await {
+        Ok(slot) => Ok(Some(PartUse {
+            ts: record.ts,
+            device: record.device.clone(),
+            component: record.component.clone(),
+            part: slot.part,
+            depot: device.depot,
+            quantity: slot.quantity,
+            predicted,
+        })),
+        Err(ledger::Error::NotFound { .. }) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
