@@ -117,7 +117,7 @@ impl Default for PipelineOptions {
 pub struct ListenerOptions {
     /// Where to listen; port 0 takes a free one. Loopback unless told otherwise, since there is no TLS here yet.
     pub address: SocketAddr,
-    /// Open connections; one more is closed at once. An idle connection takes about 10 kB.
+    /// Open connections; one more is closed at once. Each takes a file descriptor, a task and its buffers.
     pub connections_max: usize,
     /// Largest packet; a larger one closes its connection before it is read.
     pub packet_bytes_max: ByteSize,

@@ -169,9 +169,12 @@ impl Pipeline {
         let known = self.0.registrar.known(&asked_keys).await?;
         let mut admitted = Vec::new();
         let mut fresh = Vec::new();
+        let mut pending_of_tenant: HashMap<TenantId, usize> = HashMap::new();
         for ((&place, key), known) in asked.iter().zip(asked_keys).zip(known) {
-            let answer = self.judge(&key, known, admitted.len());
+            let pending: &mut usize = pending_of_tenant.entry(key.tenant.clone()).or_default();
+            let answer = self.judge(&key, known, *pending);
             if answer.is_ok() {
+                *pending += 1;
                 if !known {
                     fresh.push(key.clone());
                 }
@@ -202,8 +205,9 @@ impl Pipeline {
         let held = devices.get(&key.tenant).map_or(0, HashSet::len);
         if held + pending >= options.devices_per_tenant_max {
             return Err(format!(
-                "tenant {} has {held} devices that report, the most allowed; raise pipeline.devices_per_tenant_max",
-                key.tenant
+                "tenant {} has {} devices that report, the most allowed; raise pipeline.devices_per_tenant_max",
+                key.tenant,
+                held + pending
             ));
         }
         Ok(())

@@ -1,5 +1,7 @@
 //! Cases of the native dialect, all through one `check`.
 
+use proptest::strategy::Strategy;
+
 use super::*;
 use crate::decode::Decoders;
 
@@ -197,4 +199,27 @@ fn topics_say_tenant_device_and_stream() {
     let unknown = route("plant/line1/temp").unwrap_err();
     assert!(unknown.contains("publish to one of harbinger/v1/+/+/telemetry, harbinger/v1/+/+/events"), "{unknown}");
     assert_eq!(route("harbinger/v1//d1/telemetry").unwrap_err(), "topic: tenant id is empty");
+}
+
+proptest::proptest! {
+    /// Whatever comes in, nothing panics, and each message is at least one reading, event or problem: none disappears.
+    #[test]
+    fn no_payload_disappears_or_panics(
+        payload in proptest::prop_oneof![
+            proptest::collection::vec(proptest::num::u8::ANY, 0..200),
+            r#"\[?(\{"(ts|values|code|x)":(0|"1"|null|true|-1e9|\{"(a|b)":(1|\[\]|null|1e400)\})(,"values":\{"a":1\})?\},?){0,3}\]?"#
+                .prop_map(String::into_bytes),
+        ],
+    ) {
+        let now: Timestamp = NOW.parse().unwrap();
+        let context = Context { received_at: now, latest: now, signals_max: 4 };
+        for topic in ["harbinger/v1/acme/d1/telemetry", "harbinger/v1/acme/d1/events"] {
+            let (decoder, route) = Decoders::default().route(topic).unwrap();
+            let mut out = Decoded::default();
+            decoder.decode(&route, &payload, &context, &mut Names::default(), &mut out);
+            let found = out.readings.len() + out.events.len() + out.problems.len() + out.empty as usize;
+            proptest::prop_assert!(found >= 1);
+            proptest::prop_assert!(out.readings.iter().all(|r| r.values.iter().all(|(_, value)| value.is_finite())));
+        }
+    }
 }

@@ -124,3 +124,21 @@ fn a_verdict_is_a_return_code() {
         assert_eq!(session.keep_alive(), 7);
     }
 }
+
+proptest::proptest! {
+    /// Whatever bytes come, before CONNECT or after, the codec and the session answer or close; nothing panics.
+    #[test]
+    fn no_bytes_panic(
+        kind in 0u8..=255, body in proptest::collection::vec(proptest::num::u8::ANY, 0..100), opened in proptest::bool::ANY,
+    ) {
+        let mut stream = bytes::BytesMut::from(&[kind, u8::try_from(body.len()).unwrap()][..]);
+        stream.extend_from_slice(&body);
+        let mut session = if opened { open(acme()) } else { Session::new(3) };
+        while let Ok(packet) = Packet::read(&mut stream, 1_000) {
+            if session.receive(packet).is_err() {
+                break;
+            }
+        }
+        session.durable(usize::MAX).for_each(drop);
+    }
+}
