@@ -1,0 +1,19 @@
+//! The interface through its router, without a socket: one file a topic, all on the same small world.
+
+#[path = "api/world.rs"]
+mod world;
+
+#[path = "api/access.rs"]
+mod access;
+#[path = "api/documents.rs"]
+mod documents;
+#[path = "api/loop_closed.rs"]
+mod loop_closed;
+#[path = "api/problems.rs"]
+mod problems;
+#[path = "api/reading.rs"]
+mod reading;
+#[path = "api/registry.rs"]
+mod registry;
+#[path = "api/stream.rs"]
+mod stream;

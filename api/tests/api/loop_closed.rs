@@ -1,0 +1,126 @@
+//! Alerts, webhooks, orders, plans, figures: what people and the loop do to each other.
+
+use axum::http::Method;
+use harbinger_store::ledger::keys::Scope;
+use serde_json::{Value, json};
+
+use crate::world::{World, request};
+
+#[tokio::test]
+async fn an_alert_is_seen_worked_on_resolved_and_closed_with_what_it_was() {
+    let world = World::new().await;
+    let path = world.filled("/api/v1/alerts/{alert_id}");
+    for (step, state) in [("acknowledge", "acknowledged"), ("start", "in_progress"), ("resolve", "resolved")] {
+        let answer = world.post(&format!("{path}/{step}"), json!({ "comment": step })).await.expect(200);
+        assert_eq!(answer["state"], state);
+    }
+    let wrong = world.post(&format!("{path}/acknowledge"), json!({})).await;
+    assert_eq!(wrong.problem(409), "conflict");
+    let outcome = json!({ "outcome": "other_component" });
+    world.post(&format!("{path}/close"), outcome).await.problem(409);
+    let closed = world.post(&format!("{path}/close"), json!({ "outcome": "confirmed", "comment": "worn" })).await;
+    assert_eq!(closed.expect(200)["outcome"], "confirmed");
+    let detail = world.get(&path).await.expect(200);
+    let states: Vec<&str> =
+        detail["history"].as_array().unwrap().iter().map(|step| step["state"].as_str().unwrap()).collect();
+    assert_eq!(states, ["open", "acknowledged", "in_progress", "resolved", "closed"]);
+    let kpi = world.get("/api/v1/kpi").await.expect(200);
+    assert_eq!((&kpi["alert_precision"], &kpi["outcomes"]["confirmed"]), (&json!(1.0), &json!(1)));
+    assert_eq!(world.get("/api/v1/alerts?state=open,acknowledged").await.expect(200)["items"], json!([]));
+}
+
+#[tokio::test]
+async fn a_webhook_is_told_of_each_step_and_its_secret_is_shown_once() {
+    let world = World::new().await;
+    let path = world.filled("/api/v1/webhooks/{webhook_id}");
+    world.post(&world.filled("/api/v1/alerts/{alert_id}/acknowledge"), json!({})).await.expect(200);
+    let deliveries = world.walk(&format!("{path}/deliveries"), 1).await;
+    let types: Vec<&str> = deliveries.iter().map(|delivery| delivery["event_type"].as_str().unwrap()).collect();
+    assert_eq!(types, ["alert.acknowledged", "alert.raised"]);
+    let shown = world.get(&path).await.expect(200);
+    assert!(shown.get("secret").is_none(), "{shown}");
+    let rotated = world.post(&format!("{path}/rotate-secret"), json!({})).await.expect(200);
+    assert!(rotated["secret"].as_str().unwrap().starts_with("whsec_"));
+    assert!(rotated["previous_secret_until"].is_string());
+    let admin = world.key("acme", Scope::Admin);
+    let patch = |change: Value| request(Method::PATCH, &path, Some(admin), Some(change));
+    world.send(patch(json!({ "url": "http://10.0.0.1/" }))).await.problem(422);
+    let changed = world.send(patch(json!({ "event_types": ["transfer.*"], "enabled": false }))).await.expect(200);
+    assert_eq!((&changed["state"], &changed["event_types"]), (&json!("disabled"), &json!(["transfer.*"])));
+    assert_eq!(
+        world.get(&format!("{path}/deliveries?state=dead")).await.expect(200)["items"].as_array().unwrap().len(),
+        2
+    );
+    let dead = world.filled("/api/v1/webhooks/{webhook_id}/deliveries/{delivery_id}/redeliver");
+    world.post(&dead, json!({})).await.problem(409);
+    world.send(patch(json!({ "enabled": true }))).await.expect(200);
+    assert_eq!(world.post(&dead, json!({})).await.expect(200)["state"], "pending");
+    let rest = world.post(&format!("{path}/redeliver-dead"), json!({})).await.expect(200);
+    assert_eq!(rest["redelivered"], 1);
+    world.send(request(Method::DELETE, &path, Some(admin), None)).await.expect(204);
+    world.get(&path).await.problem(404);
+}
+
+#[tokio::test]
+async fn a_transfer_moves_stock_from_shelf_to_shelf_and_tells_the_device_behind_it() {
+    let world = World::new().await;
+    let path = world.filled("/api/v1/transfers/{order_id}");
+    let proposed = world.get(&path).await.expect(200);
+    assert_eq!(proposed["reasons"][0]["prediction_id"], world.ids["prediction_id"]);
+    world.post(&format!("{path}/ship"), json!({})).await.problem(409);
+    assert_eq!(world.post(&format!("{path}/approve"), json!({})).await.expect(200)["state"], "approved");
+    let shipped = world.post(&format!("{path}/ship"), json!({ "at": "2015-01-02T00:00:00Z" })).await.expect(200);
+    assert_eq!(shipped["due_at"], "2015-01-03T12:00:00Z", "the lane takes a day and a half");
+    world.post(&format!("{path}/receive"), json!({ "quantity": 3 })).await.problem(409);
+    world.post(&format!("{path}/receive"), json!({})).await.expect(200);
+    let stock = world.get("/api/v1/stock?part=fan-part").await.expect(200);
+    let on_hand: Vec<(&str, u64)> = stock["items"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|level| (level["depot"].as_str().unwrap(), level["on_hand"].as_u64().unwrap()))
+        .collect();
+    assert_eq!(on_hand, [("acme-north", 2), ("hub", 2)]);
+    let cancel = world.filled("/api/v1/purchases/{order_id}").replace("transfers", "purchases");
+    assert_eq!(world.post(&format!("{cancel}/cancel"), json!({})).await.expect(200)["state"], "cancelled");
+    let kpi = world.get("/api/v1/kpi").await.expect(200);
+    assert_eq!(kpi["stock_value"], 50.0);
+    assert_eq!((&kpi["transfers"], &kpi["purchases"]), (&json!({ "received": 1 }), &json!({ "cancelled": 1 })));
+    let list = world.get("/api/v1/transfers?state=received&to=acme-north").await.expect(200);
+    assert_eq!(list["items"].as_array().unwrap().len(), 1);
+    let level = json!({ "items": [{ "part": "fan-part", "depot": "hub", "on_hand": 9 }] });
+    world
+        .send(request(Method::PUT, "/api/v1/stock", Some(world.key("acme", Scope::Operate)), Some(level)))
+        .await
+        .expect(200);
+    assert_eq!(world.get("/api/v1/stock?depot=hub").await.expect(200)["items"][0]["on_hand"], 9);
+}
+
+#[tokio::test]
+async fn a_plan_is_made_kept_and_asked_for_as_of_then() {
+    let world = World::new().await;
+    assert_eq!(world.get("/api/v1/plan").await.expect(200)["plan_id"], "pln_acme");
+    let later = json!({ "as_of": "2015-02-01T00:00:00Z" });
+    let made = world.post("/api/v1/plan", later).await.expect(201);
+    assert_eq!(world.get("/api/v1/plan").await.expect(200), made);
+    assert_eq!(world.get("/api/v1/plan?as_of=2015-01-20T00:00:00Z").await.expect(200)["plan_id"], "pln_acme");
+    world.get("/api/v1/plan?as_of=2014-01-20T00:00:00Z").await.problem(404);
+    assert_eq!(world.get("/api/v1/demand").await.expect(200)["items"].as_array().unwrap().len(), 2);
+    let one = world.get("/api/v1/demand?part=fan-part&depot=hub").await.expect(200);
+    assert_eq!(one["items"], json!([{ "part": "fan-part", "depot": "hub", "mean": 0.5 }]));
+}
+
+#[tokio::test]
+async fn a_model_is_promoted_once_and_quarantine_is_looked_at_and_emptied() {
+    let world = World::new().await;
+    let promote = "/api/v1/models/acme-v1/promote";
+    assert_eq!(world.post(promote, json!({})).await.expect(200)["state"], "champion");
+    world.post(promote, json!({})).await.problem(409);
+    assert_eq!(world.get("/api/v1/models").await.expect(200)["items"][0]["horizons"], json!(["24h", "7d"]));
+    let held = world.get("/api/v1/quarantine").await.expect(200);
+    assert_eq!((&held["items"][0]["payload"], &held["items"][0]["reason"]), (&json!("{"), &json!("no JSON")));
+    let path = world.filled("/api/v1/quarantine/{id}");
+    assert!(world.post(&format!("{path}/replay"), json!({})).await.problem(409) == "conflict");
+    world.send(request(Method::DELETE, &path, Some(world.key("acme", Scope::Operate)), None)).await.expect(204);
+    assert_eq!(world.get("/api/v1/quarantine").await.expect(200)["items"], json!([]));
+}
