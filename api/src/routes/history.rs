@@ -127,6 +127,74 @@ async fn write_consumption(
     .await
 }
 
+/// A span of event time.
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+struct SpanQuery {
+    /// First instant inside.
+    #[param(value_type = Option<String>, format = DateTime)]
+    from: Option<Timestamp>,
+    /// First instant after.
+    #[param(value_type = Option<String>, format = DateTime)]
+    to: Option<Timestamp>,
+    /// Items of a page: 1 to 10,000, 100 unless told.
+    #[param(minimum = 1, maximum = 10000, default = 100)]
+    limit: Option<usize>,
+    /// `next_cursor` of the page before.
+    cursor: Option<String>,
+}
+
+/// Parts used that no device record explains, in order of part, depot and time
+#[utoipa::path(
+    get, path = "/consumption", tag = "history", params(SpanQuery), security(("key" = ["read"])),
+    responses((status = 200, body = Page<ConsumptionView>))
+)]
+async fn list_consumption(
+    caller: Caller<Read>,
+    State(state): State<ApiState>,
+    Query(query): Query<SpanQuery>,
+) -> Result<Answer<Page<ConsumptionView>>> {
+    let page = PageQuery { limit: query.limit, cursor: query.cursor };
+    let limit = page.limit()?;
+    let after = page.after("consumption", 4)?.map(consumption_key).transpose()?;
+    let range = super::range(query.from, query.to);
+    let mut connection = state.ledger.read().await?;
+    let rows = registry::list_consumption(&mut connection, &caller.tenant, range).await?;
+    let numbered = numbered(rows).filter(|row| after.as_ref().is_none_or(|after| place(row) > *after));
+    let rows: Vec<(Consumption, u64)> = numbered.take(limit + 1).collect();
+    let cursor = |row: &(Consumption, u64)| {
+        let (part, depot, millis, occurrence) = place(row);
+        vec![part, depot, millis.to_string(), occurrence.to_string()]
+    };
+    Ok(Answer(Page::of(rows, limit, "consumption", cursor, |(row, _)| ConsumptionView::from(row))))
+}
+
+/// The same part may be used twice at one instant in one depot: records are told apart by their occurrence.
+fn numbered(rows: Vec<Consumption>) -> impl Iterator<Item = (Consumption, u64)> {
+    let mut before: Option<((String, String, i64), u64)> = None;
+    rows.into_iter().map(move |row| {
+        let same = (row.part.to_string(), row.depot.to_string(), row.ts.millis());
+        let occurrence = match &before {
+            Some((key, occurrence)) if *key == same => occurrence + 1,
+            _ => 0,
+        };
+        before = Some((same, occurrence));
+        (row, occurrence)
+    })
+}
+
+type ConsumptionKey = (String, String, i64, u64);
+
+fn place((row, occurrence): &(Consumption, u64)) -> ConsumptionKey {
+    (row.part.to_string(), row.depot.to_string(), row.ts.millis(), *occurrence)
+}
+
+fn consumption_key(key: Vec<String>) -> Result<ConsumptionKey> {
+    let bad = || Error::new(Code::BadCursor, "no cursor of consumption");
+    let [part, depot, ts, occurrence] = <[String; 4]>::try_from(key).map_err(|_| bad())?;
+    Ok((part, depot, ts.parse().map_err(|_| bad())?, occurrence.parse().map_err(|_| bad())?))
+}
+
 /// A code that a device reported.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct EventView {
@@ -197,6 +265,6 @@ fn event_key(key: Vec<String>) -> Result<(Timestamp, String, String)> {
 pub(crate) fn routes() -> OpenApiRouter<ApiState> {
     OpenApiRouter::new()
         .routes(routes!(list_maintenance, write_maintenance))
-        .routes(routes!(write_consumption))
+        .routes(routes!(list_consumption, write_consumption))
         .routes(routes!(list_events))
 }

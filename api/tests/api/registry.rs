@@ -75,5 +75,11 @@ async fn maintenance_is_taken_once_pages_and_may_be_refused_whole() {
     world.post("/api/v1/maintenance", json!({ "items": [refused] })).await.problem(409);
     assert_eq!(world.walk("/api/v1/maintenance", 100).await.len(), 11);
     let taken = json!({ "ts": "2015-01-01T00:00:00Z", "part": "fan-part", "depot": "hub", "quantity": 2 });
-    world.post("/api/v1/consumption", json!({ "items": [taken] })).await.expect(200);
+    // Two pieces taken at one instant are two records, also where a page ends between them.
+    let later = json!({ "ts": "2015-01-02T00:00:00Z", "part": "fan-part", "depot": "hub", "quantity": 1.0 });
+    world.post("/api/v1/consumption", json!({ "items": [taken, later, taken] })).await.expect(200);
+    let taken = json!({ "ts": "2015-01-01T00:00:00Z", "part": "fan-part", "depot": "hub", "quantity": 2.0 });
+    assert_eq!(world.walk("/api/v1/consumption", 1).await, [taken.clone(), taken, later.clone()]);
+    let some = world.get("/api/v1/consumption?from=2015-01-02T00:00:00Z").await;
+    assert_eq!(some.expect(200)["items"], json!([later]));
 }
