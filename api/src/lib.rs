@@ -38,14 +38,12 @@ pub use extract::BODY_BYTES_MAX;
 pub use state::{ApiState, Control, ControlError, Parts, Readiness};
 
 /// The whole interface.
-#[must_use]
 pub fn app(state: ApiState) -> Router {
     app_with(state, Router::new(), None)
 }
 
 /// The whole interface with routes of others beside it, such as the intake of telemetry, described in the same OpenAPI
 /// document. Those ask for keys themselves: see [`authorize`].
-#[must_use]
 pub fn app_with(state: ApiState, others: Router, others_described: Option<utoipa::openapi::OpenApi>) -> Router {
     let (router, mut document) = described(Some(&state)).split_for_parts();
     if let Some(described) = others_described {

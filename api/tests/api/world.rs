@@ -387,7 +387,7 @@ pub(crate) fn acme_predictions() -> Vec<Prediction> {
         probabilities: vec![p, (p + 0.2) / 1.3],
         score: p / 3.0,
         alarm: p > 0.5,
-        rul_mean: 1234.567_890_123_456_7 * p,
+        rul_mean: 1_234.567_890_123_456_7 * p,
         rul_p05: 0.1 + 0.2,
         rul_p50: 700.0,
         rul_p95: 1e22,

@@ -301,7 +301,7 @@ mod tests {
         assert!(!format!("{plain:?}").contains(plain.reveal()));
         assert_eq!(find(&mut tx, plain.reveal()).await.unwrap(), Some(key.clone()));
         assert_eq!(find(&mut tx, "hbr_other").await.unwrap(), None);
-        assert_eq!(list(&mut tx, &tenant).await.unwrap(), [key.clone()]);
+        assert_eq!(list(&mut tx, &tenant).await.unwrap(), std::slice::from_ref(&key));
         revoke(&mut tx, &tenant, &key.key_id, Timestamp::from_millis(9)).await.unwrap();
         assert!(!find(&mut tx, plain.reveal()).await.unwrap().unwrap().is_valid(Timestamp::from_millis(10)));
         let other = TenantId::parse("other").unwrap();

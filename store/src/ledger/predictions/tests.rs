@@ -17,7 +17,7 @@ fn row(ts: i64, device: &str, component: &str) -> Prediction {
         probabilities: vec![0.1 + 0.2, 5e-324, 0.318_717_210_311_327_4],
         score: 1.0 / 3.0,
         alarm: ts % 2 == 0,
-        rul_mean: 1234.567_890_123_456_7,
+        rul_mean: 1_234.567_890_123_456_7,
         rul_p05: 0.0,
         rul_p50: f64::MIN_POSITIVE,
         rul_p95: 1e308,
