@@ -1,4 +1,5 @@
-//! The HTTP intake: `POST /api/v1/telemetry` with NDJSON or a JSON array of native objects that name their device.
+//! The HTTP intake: `POST /api/v1/telemetry` with NDJSON or a JSON array of native objects that name their device: readings
+//! and, where they have a `code` instead of `values`, events.
 //!
 //! 200 means durable, exactly as a PUBACK does; what could not be taken is in quarantine by then, and the answer lists it
 //! line by line. Who may send is decided outside: the binary's authentication puts an [`IngestTenant`] into the request.
@@ -37,7 +38,7 @@ pub struct IngestTenant(pub TenantId);
 /// The answer: every line is accepted or listed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Report {
-    /// Readings that are durable.
+    /// Readings and events that are durable.
     pub accepted: u64,
     /// Lines that went to quarantine.
     pub quarantined: Vec<RefusedLine>,

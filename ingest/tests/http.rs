@@ -53,6 +53,38 @@ async fn send(app: Router, content_type: &str, body: &str) -> (u16, Option<Strin
 }
 
 #[tokio::test]
+async fn a_line_with_a_code_is_an_event() {
+    let intake = intake(Options::default());
+    let body = concat!(
+        r#"{"device":"d1","ts":1,"values":{"a":1}}"#,
+        "\n",
+        r#"{"ts":2,"code":"E42","severity":"warning","message":"fan slow","device":"d1"}"#,
+        "\n",
+        r#"{"device":"d1","ts":2,"code":"E43","message":null}"#,
+        "\n",
+        r#"{"device":"d1","ts":3,"code":"E44","values":{"a":1}}"#,
+        "\n",
+        r#"{"device":"d1","ts":3,"code":""}"#,
+        "\n",
+        r#"{"device":"d1","ts":3,"severity":"warning","values":{"a":1}}"#,
+    );
+    let (status, _, report) = intake.post(LINES, body).await;
+    let quarantined = json!([
+        {"line": 4, "reason": "code: a line is a reading with values or an event with code"},
+        {"line": 5, "reason": "code: must have 1 to 200 bytes"},
+        {"line": 6, "reason": "severity: a field of events, which have a code at line 1 column 60"},
+    ]);
+    assert_eq!((status, report), (200, json!({"accepted": 3, "quarantined": quarantined})));
+    let events = intake.store.events(&"acme".parse().unwrap(), None, TimeRange::ALL).await.unwrap();
+    let told: Vec<_> =
+        events.iter().map(|e| (e.ts.millis(), &*e.code, e.severity.as_str(), e.message.as_deref())).collect();
+    assert_eq!(told, [(2, "E42", "warning", Some("fan slow")), (2, "E43", "info", None)]);
+    let found = intake.pipeline.metrics().snapshot();
+    accounted(found);
+    assert_eq!((found.received, found.stored, found.quarantined), (6, 3, 3));
+}
+
+#[tokio::test]
 async fn good_lines_are_stored_and_bad_ones_are_listed() {
     let intake = intake(Options::default());
     let body = concat!(

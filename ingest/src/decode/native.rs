@@ -23,6 +23,10 @@ use serde_json::value::RawValue;
 
 use super::{Context, Decoded, Decoder, Names, Problem, Route, Stream, TopicFilter};
 
+mod line;
+
+pub(crate) use line::read_line;
+
 /// First levels of all native topics.
 pub const PREFIX: [&str; 2] = ["harbinger", "v1"];
 
@@ -127,35 +131,13 @@ fn take_reading(
     names: &mut Names,
     out: &mut Decoded,
 ) -> Result<(), serde_json::Error> {
-    let fields = deserializer.deserialize_map(ReadingVisitor { context, names, device_is_field: false })?;
+    let fields = deserializer.deserialize_map(ReadingVisitor { context, names })?;
     fields.take(key.clone(), context, out);
-    Ok(())
-}
-
-/// Reads one line of the HTTP intake: a native object that names its device.
-///
-/// # Errors
-/// Words for the quarantine, with the place.
-pub(crate) fn read_line(
-    line: &[u8],
-    tenant: &TenantId,
-    context: &Context,
-    names: &mut Names,
-    out: &mut Decoded,
-) -> Result<(), String> {
-    let mut deserializer = serde_json::Deserializer::from_slice(line);
-    let mut fields = deserializer
-        .deserialize_map(ReadingVisitor { context, names, device_is_field: true })
-        .and_then(|fields| deserializer.end().map(|()| fields))
-        .map_err(|error| error.to_string())?;
-    let device = fields.device.take().ok_or("device: missing, the line must name its device")?;
-    fields.take(DeviceKey::new(tenant.clone(), device), context, out);
     Ok(())
 }
 
 /// The fields of one reading.
 struct ReadingFields {
-    device: Option<DeviceId>,
     ts: Option<Timestamp>,
     values: Vec<(SignalId, f64)>,
 }
@@ -174,7 +156,6 @@ impl ReadingFields {
 struct ReadingVisitor<'a> {
     context: &'a Context,
     names: &'a mut Names,
-    device_is_field: bool,
 }
 
 impl<'de> Visitor<'de> for ReadingVisitor<'_> {
@@ -185,19 +166,14 @@ impl<'de> Visitor<'de> for ReadingVisitor<'_> {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<ReadingFields, A::Error> {
-        let (mut device, mut ts, mut values) = (None, None, None);
+        let (mut ts, mut values) = (None, None);
         while let Some(field) = map.next_key::<Text<'de>>()? {
             match field.0.as_ref() {
                 "ts" if ts.is_none() => ts = Some(map.next_value_seed(TimeSeed(self.context))?),
                 "values" if values.is_none() => {
                     values = Some(map.next_value_seed(ValuesSeed { context: self.context, names: &mut *self.names })?);
                 }
-                "device" if self.device_is_field && device.is_none() => {
-                    let text: Text<'de> = map.next_value()?;
-                    device = Some(DeviceId::parse(&text.0).map_err(|e| A::Error::custom(format!("device: {e}")))?);
-                }
                 "ts" | "values" => return Err(A::Error::custom(format!("{}: given twice", field.0))),
-                "device" if self.device_is_field => return Err(A::Error::custom("device: given twice")),
                 "device" => return Err(A::Error::custom("device: not a field here, the topic names the device")),
                 other => {
                     return Err(A::Error::custom(format!("{}: unknown field, known are ts and values", shown(other))));
@@ -205,7 +181,7 @@ impl<'de> Visitor<'de> for ReadingVisitor<'_> {
             }
         }
         let values = values.ok_or_else(|| A::Error::custom("values: missing"))?;
-        Ok(ReadingFields { device, ts, values })
+        Ok(ReadingFields { ts, values })
     }
 }
 
@@ -430,19 +406,36 @@ impl<'de> Visitor<'de> for EventVisitor<'_> {
             }
         }
         let code = code.ok_or_else(|| A::Error::custom("code: missing"))?;
-        if code.0.is_empty() || code.0.len() > CODE_BYTES_MAX {
-            return Err(A::Error::custom(format!("code: must have 1 to {CODE_BYTES_MAX} bytes")));
+        let fields = EventFields { ts, code, severity, message: message.flatten() };
+        fields.event(self.key.clone(), self.context).map_err(A::Error::custom)
+    }
+}
+
+/// The fields of one event, as text.
+struct EventFields<'de> {
+    ts: Option<Timestamp>,
+    code: Text<'de>,
+    severity: Option<Text<'de>>,
+    message: Option<Text<'de>>,
+}
+
+impl EventFields<'_> {
+    fn event(self, key: DeviceKey, context: &Context) -> Result<DeviceEvent, String> {
+        let code = self.code.0;
+        if code.is_empty() || code.len() > CODE_BYTES_MAX {
+            return Err(format!("code: must have 1 to {CODE_BYTES_MAX} bytes"));
         }
-        let severity = match severity {
-            Some(text) => text.0.parse().map_err(|e| A::Error::custom(format!("severity: {e}")))?,
+        let severity = match self.severity {
+            Some(text) => text.0.parse().map_err(|e| format!("severity: {e}"))?,
             None => Severity::default(),
         };
+        let message = self.message.map(|text| text.0.into_owned());
         Ok(DeviceEvent {
-            key: self.key.clone(),
-            ts: ts.unwrap_or(self.context.received_at),
-            code: code.0.as_ref().into(),
+            key,
+            ts: self.ts.unwrap_or(context.received_at),
+            code: code.as_ref().into(),
             severity,
-            message: message.flatten().map(|text| text.0.into_owned()),
+            message,
         })
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use axum::body::Bytes;
-use harbinger_core::{DeviceKey, Reading, TenantId, Timestamp};
+use harbinger_core::{DeviceEvent, DeviceKey, Reading, TenantId, Timestamp};
 use harbinger_store::{Batch, Quarantined};
 use serde_json::value::RawValue;
 
@@ -19,6 +19,8 @@ pub(super) struct Taken {
     received_at: Timestamp,
     /// Each reading with its line's number and text.
     readings: Vec<(usize, Bytes, Reading)>,
+    /// Each event likewise.
+    events: Vec<(usize, Bytes, DeviceEvent)>,
     refused: Vec<(RefusedLine, Bytes)>,
     empty: u64,
     lines: usize,
@@ -30,6 +32,7 @@ pub(super) fn decode(body: &Bytes, form: Form, tenant: TenantId, context: &Conte
         tenant,
         received_at: context.received_at,
         readings: Vec::new(),
+        events: Vec::new(),
         refused: Vec::new(),
         empty: 0,
         lines: 0,
@@ -40,7 +43,10 @@ pub(super) fn decode(body: &Bytes, form: Form, tenant: TenantId, context: &Conte
         taken.lines += 1;
         let text = body.slice_ref(text);
         match native::read_line(&text, &taken.tenant, context, &mut names, &mut decoded) {
-            Ok(()) => taken.readings.extend(decoded.readings.drain(..).map(|reading| (line, text.clone(), reading))),
+            Ok(()) => {
+                taken.readings.extend(decoded.readings.drain(..).map(|reading| (line, text.clone(), reading)));
+                taken.events.extend(decoded.events.drain(..).map(|event| (line, text.clone(), event)));
+            }
             Err(reason) => taken.refused.push((RefusedLine { line, reason }, text)),
         }
     };
@@ -78,11 +84,11 @@ impl Taken {
             pipeline.refuse(self.lines as u64);
             return Err(error);
         }
-        let accepted = self.readings.len() as u64 + self.empty;
+        let accepted = (self.readings.len() + self.events.len()) as u64 + self.empty;
         self.refused.sort_by_key(|(refused, _)| refused.line);
         let batch = Batch {
             readings: self.readings.into_iter().map(|(_, _, reading)| reading).collect(),
-            events: Vec::new(),
+            events: self.events.into_iter().map(|(_, _, event)| event).collect(),
             quarantined: self
                 .refused
                 .iter()
@@ -100,9 +106,11 @@ impl Taken {
         Ok(Report { accepted, quarantined: self.refused.into_iter().map(|(refused, _)| refused).collect() })
     }
 
-    /// Moves the readings of devices that are not let in to the refused lines.
+    /// Moves the readings and events of devices that are not let in to the refused lines.
     async fn admit(&mut self, pipeline: &Pipeline) -> Result<(), NotTaken> {
-        let devices: HashSet<&DeviceKey> = self.readings.iter().map(|(_, _, reading)| &reading.key).collect();
+        let reporting = self.readings.iter().map(|(_, _, reading)| &reading.key);
+        let devices: HashSet<&DeviceKey> =
+            reporting.chain(self.events.iter().map(|(_, _, event)| &event.key)).collect();
         let devices: Vec<DeviceKey> = devices.into_iter().cloned().collect();
         let answers = pipeline.admit(&devices, self.received_at).await?;
         let turned_away: HashMap<DeviceKey, String> =
@@ -111,13 +119,15 @@ impl Taken {
             return Ok(());
         }
         let refused = &mut self.refused;
-        self.readings.retain(|(line, text, reading)| match turned_away.get(&reading.key) {
+        let mut let_in = |line: usize, text: &Bytes, key: &DeviceKey| match turned_away.get(key) {
             None => true,
             Some(reason) => {
-                refused.push((RefusedLine { line: *line, reason: reason.clone() }, text.clone()));
+                refused.push((RefusedLine { line, reason: reason.clone() }, text.clone()));
                 false
             }
-        });
+        };
+        self.readings.retain(|(line, text, reading)| let_in(*line, text, &reading.key));
+        self.events.retain(|(line, text, event)| let_in(*line, text, &event.key));
         Ok(())
     }
 }
