@@ -1,7 +1,10 @@
 //! The commands of the command line.
 
 pub(crate) mod evaluate;
+pub(crate) mod export;
+pub(crate) mod import;
 pub(crate) mod keys;
+pub(crate) mod replay;
 pub(crate) mod run;
 pub(crate) mod score;
 pub(crate) mod train;

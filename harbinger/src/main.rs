@@ -3,6 +3,7 @@
 //! The command line: one module a command under `commands`. Exit codes: 0 done, 1 failed with one clear sentence, 2 wrong
 //! usage.
 
+mod client;
 mod commands;
 mod config;
 mod progress;
@@ -27,6 +28,12 @@ enum Command {
     Run(commands::run::Arguments),
     /// Make, list and revoke API keys
     Keys(commands::keys::Arguments),
+    /// Publish a bundle's past over MQTT, in order of time, as if its devices were talking
+    Replay(commands::replay::Arguments),
+    /// Load a bundle in bulk, without MQTT
+    Import(commands::import::Arguments),
+    /// Write what a tenant has as a fleet bundle
+    Export(commands::export::Arguments),
     /// Learn a model from a fleet bundle
     Train(commands::train::Arguments),
     /// Predict failures of a bundle's devices with a model
@@ -51,6 +58,9 @@ fn dispatch(command: Command) -> anyhow::Result<()> {
     match command {
         Command::Run(arguments) => block_on(commands::run::run(&arguments)),
         Command::Keys(arguments) => block_on(commands::keys::run(arguments)),
+        Command::Replay(arguments) => block_on(commands::replay::run(arguments)),
+        Command::Import(arguments) => block_on(commands::import::run(arguments)),
+        Command::Export(arguments) => block_on(commands::export::run(arguments)),
         Command::Train(arguments) => commands::train::run(&arguments),
         Command::Score(arguments) => commands::score::run(&arguments),
         Command::Evaluate(arguments) => commands::evaluate::run(&arguments),

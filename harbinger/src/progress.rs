@@ -1,6 +1,6 @@
 //! What long work shows: a bar or a spinner on a terminal, plain lines elsewhere.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
@@ -35,4 +35,36 @@ pub(crate) fn bar(total: u64, what: &'static str) -> ProgressBar {
     let style = ProgressStyle::with_template("{msg} {wide_bar} {human_pos}/{human_len} {per_sec} {eta}")
         .unwrap_or_else(|_| ProgressStyle::default_bar());
     ProgressBar::new(total).with_style(style).with_message(what)
+}
+
+/// A known amount of work under way: a bar on a terminal, a line every ten seconds elsewhere.
+pub(crate) struct Meter {
+    bar: ProgressBar,
+    total: u64,
+    what: &'static str,
+    next_line: Instant,
+}
+
+/// Time between two lines where there is no terminal.
+const LINE_EVERY: Duration = Duration::from_secs(10);
+
+impl Meter {
+    /// Says what begins.
+    pub(crate) fn begin(total: u64, what: &'static str) -> Self {
+        Self { bar: bar(total, what), total, what, next_line: Instant::now() + LINE_EVERY }
+    }
+
+    /// Says how much is done.
+    pub(crate) fn reach(&mut self, position: u64) {
+        self.bar.set_position(position);
+        if self.bar.is_hidden() && Instant::now() >= self.next_line {
+            eprintln!("{}: {position} of {}", self.what, self.total);
+            self.next_line = Instant::now() + LINE_EVERY;
+        }
+    }
+
+    /// Takes the bar away, for the lines that say what came of it.
+    pub(crate) fn clear(&self) {
+        self.bar.finish_and_clear();
+    }
 }
