@@ -46,6 +46,18 @@ impl Calibration {
         }
     }
 
+    /// The same map, nowhere above `certainty`.
+    #[must_use]
+    pub fn capped(self, certainty: f64) -> Self {
+        match self {
+            Self::Isotonic { scores, probabilities } => {
+                let probabilities = probabilities.into_iter().map(|p| p.min(certainty)).collect();
+                Self::Isotonic { scores, probabilities }
+            }
+            Self::Platt { .. } => self,
+        }
+    }
+
     /// Whether the map is one: a file may have been damaged or made by hand.
     #[must_use]
     pub fn is_sound(&self) -> bool {
@@ -107,14 +119,21 @@ pub fn isotonic(rows: &[Scored]) -> Option<Calibration> {
 
 /// Maximum likelihood of a sigmoid on the logit of the score (Platt 1999), by Newton's method with step halving.
 ///
+/// * `certainty`: what a failing row counts as, in 0.5..=1 (Platt's target smoothing); 1 is plain maximum likelihood, which
+///   has no finite answer where the score separates the classes.
+///
 /// `None` where only one class is there, or where the score runs the wrong way.
 #[must_use]
-pub fn platt(rows: &[Scored]) -> Option<Calibration> {
+pub fn platt(rows: &[Scored], certainty: f64) -> Option<Calibration> {
     if !rows.iter().any(|row| row.failed) || rows.iter().all(|row| row.failed) {
         return None;
     }
-    let points: Vec<(f64, f64, f64)> =
-        rows.iter().map(|row| (logit(row.score), f64::from(u8::from(row.failed)), row.weight)).collect();
+    // The others are smoothed by as many rows as the failing ones lose, so that the base rate stays.
+    let failing: f64 = rows.iter().filter(|row| row.failed).map(|row| row.weight).sum();
+    let others: f64 = rows.iter().filter(|row| !row.failed).map(|row| row.weight).sum();
+    let remainder = (1.0 - certainty) * (failing / others).min(1.0);
+    let target = |row: &Scored| if row.failed { certainty } else { remainder };
+    let points: Vec<(f64, f64, f64)> = rows.iter().map(|row| (logit(row.score), target(row), row.weight)).collect();
     let loss =
         |a: f64, b: f64| -> f64 { points.iter().map(|&(x, y, w)| w * (softplus(a * x + b) - y * (a * x + b))).sum() };
     let (mut slope, mut intercept) = (1.0, 0.0);
@@ -212,8 +231,20 @@ mod tests {
 
     #[test]
     fn one_class_gives_no_sigmoid_and_nothing_gives_no_map() {
-        assert_eq!(platt(&[row(0.2, false), row(0.3, false)]), None);
+        assert_eq!(platt(&[row(0.2, false), row(0.3, false)], 1.0), None);
         assert_eq!(isotonic(&[]), None);
+    }
+
+    /// Rows that the score separates: plain maximum likelihood would run off to 0 and 1.
+    #[test]
+    fn few_failures_support_no_certainty() {
+        let rows: Vec<Scored> = (0..200).map(|n| row(f64::from(n) / 200.0, n >= 190)).collect();
+        let fitted = platt(&rows, 6.0 / 7.0).unwrap();
+        let highest = fitted.probability(1.0);
+        assert!(highest > 0.6 && highest < 0.95, "{highest}");
+        assert!(fitted.probability(0.5) > 1e-6);
+        let capped = isotonic(&rows).unwrap().capped(6.0 / 7.0);
+        assert_eq!(capped.probability(0.99), 6.0 / 7.0);
     }
 
     /// scikit-learn on the same 8,000 scores, to the tolerance that its solver leaves.
@@ -243,7 +274,7 @@ mod tests {
         for (x, f) in numbers("x").into_iter().zip(numbers("f")) {
             assert!((fitted.probability(x) - f).abs() < 1e-9, "isotonic at {x}: {} not {f}", fitted.probability(x));
         }
-        let Some(Calibration::Platt { slope, intercept }) = platt(&rows) else { panic!("no sigmoid") };
+        let Some(Calibration::Platt { slope, intercept }) = platt(&rows, 1.0) else { panic!("no sigmoid") };
         assert!((slope - expected["platt_on_logit"]["a"].as_f64().unwrap()).abs() < 1e-4, "{slope}");
         assert!((intercept - expected["platt_on_logit"]["b"].as_f64().unwrap()).abs() < 1e-4, "{intercept}");
     }

@@ -89,12 +89,14 @@ impl Forest {
         let shape = |error: ndarray::ShapeError| Error::Library(error.to_string());
         let x = Array2::from_shape_vec((rows.len(), full_width), cells).map_err(shape)?;
         let y = labels.to_vec();
-        // A third of the features at each split is Breiman's (2001) choice for regression.
+        // About the square root of the number of features at each split is Breiman's (2001) choice for two classes, which
+        // these labels are; half as many again finds the few telling ones of a wide row more often.
+        let tried = (1.5 * (full_width as f64).sqrt()).ceil() as usize;
         let parameters = RandomForestRegressorParameters::default()
             .with_n_trees(usize::from(options.trees))
             .with_min_samples_leaf(usize::from(options.min_leaf))
             .with_max_depth(options.max_depth)
-            .with_m((full_width / 3).max(1))
+            .with_m(tried.clamp(1, full_width))
             .with_seed(seed);
         let grown: RandomForestRegressor<f64, f64, Array2<f64>, Vec<f64>> =
             RandomForestRegressor::fit(&x, &y, parameters).map_err(|error| Error::Library(error.to_string()))?;
@@ -284,7 +286,7 @@ mod tests {
             .with_n_trees(20)
             .with_min_samples_leaf(3)
             .with_max_depth(16)
-            .with_m(2)
+            .with_m(4)
             .with_seed(3);
         let library: RandomForestRegressor<f64, f64, Array2<f64>, Vec<f64>> =
             RandomForestRegressor::fit(&x, &labels, parameters).unwrap();

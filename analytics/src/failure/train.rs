@@ -119,6 +119,11 @@ pub fn train(fleet: &Fleet, subjects: &[Subject<'_>], options: &TrainOptions) ->
     .seal()
 }
 
+/// Signals that the store adds to readings, such as the mark of an arrival time, say nothing of the device.
+fn is_reserved(signal: &SignalId) -> bool {
+    signal.as_str().starts_with('_')
+}
+
 /// Median time between readings; hourly where no device has two (events alone have no cadence, and hours suit them).
 fn family_cadence(subjects: &[Subject<'_>], members: &[usize], until: Timestamp) -> Duration {
     let upto = |readings: &Readings| Readings {
@@ -201,7 +206,7 @@ impl FamilyJob<'_> {
             let history = self.subjects[place].history;
             let upto = history.readings.times.partition_point(|&ts| ts <= until);
             for (signal, column) in &history.readings.columns {
-                if !signals.contains(signal) && column[..upto].iter().any(|value| !value.is_nan()) {
+                if !is_reserved(signal) && !signals.contains(signal) && column[..upto].iter().any(|value| !value.is_nan()) {
                     signals.insert(signal.clone());
                 }
             }
@@ -237,7 +242,7 @@ impl FamilyJob<'_> {
             .collect();
         let grown: Vec<Option<Forest>> = jobs
             .par_iter()
-            .map(|&(h, fold)| self.grow(&rows, h, |row| fold.is_none() || Some(folds[&row.subject]) != fold))
+            .map(|&(h, fold)| self.grow(&rows, h, fold, |row| Some(folds[&row.subject]) != fold))
             .collect();
         let mut forests = Vec::new();
         let mut held_out = Vec::new();
@@ -249,14 +254,18 @@ impl FamilyJob<'_> {
         Some(Trained { component: component.clone(), failures, rows, forests, held_out })
     }
 
-    fn grow(&self, rows: &[Row], horizon: usize, used: impl Fn(&Row) -> bool) -> Option<Forest> {
+    /// A forest on the rows outside `fold`, or on all. The forests of folds only place the held-out rows, for which half the
+    /// trees do.
+    fn grow(&self, rows: &[Row], horizon: usize, fold: Option<usize>, used: impl Fn(&Row) -> bool) -> Option<Forest> {
+        let whole = self.options.forest;
+        let options = if fold.is_some() { ForestOptions { trees: whole.trees.div_ceil(2), ..whole } } else { whole };
         let chosen: Vec<(&[f64], f64)> = rows
             .iter()
-            .filter(|row| used(row))
+            .filter(|row| fold.is_none() || used(row))
             .filter_map(|row| Some((row.features.as_slice(), f64::from(u8::from(row.labels[horizon]?)))))
             .collect();
         let (features, labels): (Vec<&[f64]>, Vec<f64>) = chosen.into_iter().unzip();
-        Forest::fit(&features, &labels, self.options.forest, self.options.seed).ok()
+        Forest::fit(&features, &labels, options, self.options.seed).ok()
     }
 
     fn observed_failures(&self, component: &ComponentId, failing: &BTreeSet<usize>) -> usize {
@@ -387,9 +396,12 @@ fn calibrate(trained: &[Trained], horizons: usize) -> Vec<Vec<Calibration>> {
         .collect()
 }
 
+/// No probability beyond what so many failures support (Laplace's rule of succession): rows of one failure are no
+/// independent witnesses, and a sigmoid through separable rows would otherwise say 0 and 1.
 fn fit(rows: &[Scored], failures: usize) -> Calibration {
-    let sigmoid = || platt(rows);
-    let steps = || isotonic(rows);
+    let certainty = (failures as f64 + 1.0) / (failures as f64 + 2.0);
+    let sigmoid = || platt(rows, certainty);
+    let steps = || isotonic(rows).map(|steps| steps.capped(certainty));
     let fitted = if failures >= MIN_FAILURES_FOR_ISOTONIC { steps().or_else(sigmoid) } else { sigmoid().or_else(steps) };
     fitted.unwrap_or(Calibration::Isotonic { scores: vec![0.0], probabilities: vec![0.0] })
 }
