@@ -136,6 +136,11 @@ impl Api {
         self.ask(Method::POST, path, |request| request.json(body)).await
     }
 
+    /// Puts a document in the place of what stands there.
+    pub(crate) async fn put<A: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Result<A, Error> {
+        self.ask(Method::PUT, path, |request| request.json(body)).await
+    }
+
     /// Hands lines of telemetry and events to the intake; what comes back is durable.
     pub(crate) async fn send_lines(&self, lines: bytes::Bytes) -> Result<IntakeReport, Error> {
         let path = harbinger_ingest::http::INTAKE_PATH;

@@ -1,5 +1,6 @@
 //! The commands of the command line.
 
+pub(crate) mod demo;
 pub(crate) mod evaluate;
 pub(crate) mod export;
 pub(crate) mod import;

@@ -24,6 +24,8 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Show the whole loop on a simulated fleet in fast time
+    Demo(commands::demo::Arguments),
     /// Run the service until it is told to stop
     Run(commands::run::Arguments),
     /// Make, list and revoke API keys
@@ -42,9 +44,20 @@ enum Command {
     Evaluate(commands::evaluate::Arguments),
 }
 
+impl Command {
+    /// What is logged unless `RUST_LOG` says otherwise.
+    fn usual_log(&self) -> &'static str {
+        match self {
+            // The demonstration tells its story in lines of its own.
+            Self::Demo(_) => "warn,harbinger::service=error",
+            _ => "info,sqlx=warn",
+        }
+    }
+}
+
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    log_to_stderr();
+    log_to_stderr(arguments.command.usual_log());
     match dispatch(arguments.command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -56,6 +69,7 @@ fn main() -> ExitCode {
 
 fn dispatch(command: Command) -> anyhow::Result<()> {
     match command {
+        Command::Demo(arguments) => block_on(commands::demo::run(&arguments)),
         Command::Run(arguments) => block_on(commands::run::run(&arguments)),
         Command::Keys(arguments) => block_on(commands::keys::run(arguments)),
         Command::Replay(arguments) => block_on(commands::replay::run(arguments)),
@@ -71,9 +85,9 @@ fn block_on(work: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()
     tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(work)
 }
 
-/// `RUST_LOG` chooses what is logged; information and worse otherwise.
-fn log_to_stderr() {
+/// `RUST_LOG` chooses what is logged, else `usual`.
+fn log_to_stderr(usual: &str) {
     let filter = tracing_subscriber::EnvFilter::try_from_default_env()
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info,sqlx=warn"));
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(usual));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
 }

@@ -56,8 +56,10 @@ fn slot_rows(
     let Some(observed) = subject.observed else { return Vec::new() };
     let failures = failure_times(subject.history, component, until);
     let label = |t: Timestamp, horizon: Duration| {
-        let fails = failures.iter().any(|&failed| t < failed && failed <= t + horizon);
-        (fails || t + horizon <= until).then_some(fails)
+        // Known only when the whole horizon has passed, for failures too: rows near the end would else be failing ones
+        // alone, and a model would learn to take "late" for "failing".
+        let fails = || failures.iter().any(|&failed| t < failed && failed <= t + horizon);
+        (t + horizon <= until).then(fails)
     };
     grid(observed.from, observed.until.min(until), every)
         .filter(|&t| !is_down(subject.history, component, &failures, t))

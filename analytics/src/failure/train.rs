@@ -296,8 +296,9 @@ impl FamilyJob<'_> {
         for &place in members {
             let subject = &self.subjects[place];
             let Some(observed) = subject.observed else { continue };
-            let end = observed.until.min(until);
-            let failed = failure_times(subject.history, component, end);
+            let failed = failure_times(subject.history, component, until);
+            // A device falls silent with its last reading and is found dead a little later.
+            let end = observed.until.min(until).max(failed.last().copied().unwrap_or(Timestamp::MIN));
             failures += failed.iter().filter(|&&ts| ts > observed.from).count();
             exposure_days += end.days_since(observed.from).max(0.0);
             lifetimes.extend(slot_lifetimes(subject, component, &failed, (observed.from, end)));

@@ -51,9 +51,12 @@ pub(crate) struct Arguments {
 
 /// What was taken.
 #[derive(Debug, Default)]
-struct Taken {
-    accepted: u64,
+pub(crate) struct Taken {
+    /// Readings and events that are durable.
+    pub(crate) accepted: u64,
     quarantined: u64,
+    maintenance: u64,
+    consumption: u64,
     shown: Vec<String>,
 }
 
@@ -82,25 +85,11 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<()> {
 
 async fn send(feed: &Feed, api: &Api) -> anyhow::Result<()> {
     let began = std::time::Instant::now();
-    let mut meter = Meter::begin(feed.readings() + feed.events(), "importing");
-    let mut taken = Taken::default();
-    let (mut maintenance, mut consumption) = (0, 0);
-    for slice in feed.slices(SLICE) {
-        let requests = Requests { feed, pieces: slice.pieces.into_iter() };
-        let mut reports = stream::iter(requests).map(|lines| api.send_lines(lines)).buffer_unordered(REQUESTS);
-        while let Some(report) = reports.try_next().await.context("failed to hand over telemetry")? {
-            taken.add(report);
-            meter.reach(taken.accepted + taken.quarantined);
-        }
-        maintenance += api.write_maintenance(&slice.maintenance).await.context("failed to record maintenance")?;
-        consumption += api.write_consumption(&slice.consumption).await.context("failed to record part use")?;
-    }
-    meter.clear();
+    let taken = hand_over(feed, api).await?;
     let seconds = began.elapsed().as_secs_f64();
     println!(
-        "imported {} readings and events in {seconds:.1} s; recorded {maintenance} maintenance records, {consumption} \
-         records of part use",
-        taken.accepted
+        "imported {} readings and events in {seconds:.1} s; recorded {} maintenance records, {} records of part use",
+        taken.accepted, taken.maintenance, taken.consumption
     );
     for reason in &taken.shown {
         eprintln!("quarantined: {reason}");
@@ -111,6 +100,25 @@ async fn send(feed: &Feed, api: &Api) -> anyhow::Result<()> {
         taken.quarantined
     );
     Ok(())
+}
+
+/// Sends everything of a feed, a day of event time after the other.
+pub(crate) async fn hand_over(feed: &Feed, api: &Api) -> anyhow::Result<Taken> {
+    let mut meter = Meter::begin(feed.readings() + feed.events(), "importing");
+    let mut taken = Taken::default();
+    for slice in feed.slices(SLICE) {
+        let requests = Requests { feed, pieces: slice.pieces.into_iter() };
+        let mut reports = stream::iter(requests).map(|lines| api.send_lines(lines)).buffer_unordered(REQUESTS);
+        while let Some(report) = reports.try_next().await.context("failed to hand over telemetry")? {
+            taken.add(report);
+            meter.reach(taken.accepted + taken.quarantined);
+        }
+        taken.maintenance +=
+            api.write_maintenance(&slice.maintenance).await.context("failed to record maintenance")?;
+        taken.consumption += api.write_consumption(&slice.consumption).await.context("failed to record part use")?;
+    }
+    meter.clear();
+    Ok(taken)
 }
 
 /// The bodies of one slice, written when they are asked for.

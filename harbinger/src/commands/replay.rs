@@ -5,7 +5,7 @@
 //! `failures.csv` is the truth that models are judged by; it is never sent.
 
 pub(crate) mod feed;
-mod gateway;
+pub(crate) mod gateway;
 pub(crate) mod native;
 mod pace;
 

@@ -19,7 +19,7 @@ use harbinger_core::{Clock, Probability, Severity, TenantId, Timestamp, fleet::P
 use harbinger_store::{
     Ledger,
     ledger::{
-        self, Connection,
+        self, Connection, changes,
         models::{self, State},
         orders::{self, Order, OrderKind},
         plans::{self, PlanRow},
@@ -41,6 +41,10 @@ const PREDICTED: &str = "predicted";
 const BY_POLICY: &str = "policy";
 /// How often the stores are looked at when nothing says that they have news.
 const LOOK_EVERY: StdDuration = StdDuration::from_millis(500);
+/// How long the feed of changes goes back, wall clock: whoever was away longer reads the tables instead.
+const KEEP_CHANGES: harbinger_core::Duration = harbinger_core::Duration::from_days(30);
+/// How often what is older is forgotten.
+const PRUNE_EVERY: StdDuration = StdDuration::from_secs(3600);
 /// Pause after a cycle that failed, so that a full disk is not hammered.
 const AFTER_FAILURE: StdDuration = StdDuration::from_secs(5);
 
@@ -108,7 +112,14 @@ impl Conductor {
     pub(super) async fn run(mut self, shutdown: CancellationToken) {
         let mut news = self.telemetry.appended();
         let mut last_news = Instant::now();
+        let mut last_prune: Option<Instant> = None;
         loop {
+            if last_prune.is_none_or(|last| last.elapsed() >= PRUNE_EVERY) {
+                last_prune = Some(Instant::now());
+                if let Err(error) = self.prune().await {
+                    tracing::warn!(%error, "old changes were not forgotten; it is tried again later");
+                }
+            }
             let quiet = last_news.elapsed() >= self.quiet_after;
             let worked = match self.round(quiet, &shutdown).await {
                 Ok(worked) => worked,
@@ -163,6 +174,12 @@ impl Conductor {
             self.obey(command).await;
         }
         Ok(worked)
+    }
+
+    async fn prune(&self) -> Result<(), ledger::Error> {
+        let mut tx = self.ledger.write().await?;
+        changes::prune(&mut tx, self.clock.now() - KEEP_CHANGES).await?;
+        Ok(tx.commit().await?)
     }
 
     fn tell(&self) {
