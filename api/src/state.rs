@@ -164,6 +164,12 @@ impl ApiState {
         self.news.send_modify(|news| *news = news.wrapping_add(1));
     }
 
+    /// Ends the live streams, which would never end by themselves, and opens no new ones: the server is stopping.
+    pub fn end_streams(&self) {
+        self.streams.close();
+        self.wake_streams();
+    }
+
     /// What wakes the live streams, for whoever writes changes and does not hold the state.
     #[must_use]
     pub fn waker(&self) -> watch::Sender<u64> {

@@ -34,6 +34,9 @@ use control::{EventTimes, ServiceControl};
 /// How long stopping may take before the process ends anyway: the log makes that safe.
 const STOP_WITHIN: std::time::Duration = std::time::Duration::from_secs(9);
 
+/// Of that, how long requests under way may take; what is still open then - a client that never sent its request - is cut.
+const DOORS_WITHIN: std::time::Duration = std::time::Duration::from_secs(3);
+
 /// Names and handles of what runs.
 pub(crate) struct Service {
     /// Where the interface listens.
@@ -43,6 +46,7 @@ pub(crate) struct Service {
     /// The ledger, for whoever runs beside.
     pub(crate) ledger: Ledger,
     telemetry: SharedStore,
+    interface: ApiState,
     /// Stops intake and the interface.
     stop_doors: CancellationToken,
     /// Stops what works on what was taken in.
@@ -90,7 +94,8 @@ impl Service {
         let alerts_metrics = harbinger_alerts::Metrics::register(&mut registry);
         let alerts = Alerts::new(config.alerts.hysteresis(), Arc::clone(&clock), alerts_metrics.clone());
         let registrar = Arc::new(gate::LedgerRegistrar::new(ledger.clone()));
-        let pipeline = Pipeline::new(config.ingest.pipeline.clone(), Arc::clone(&telemetry), Arc::clone(&clock), registrar);
+        let pipeline =
+            Pipeline::new(config.ingest.pipeline.clone(), Arc::clone(&telemetry), Arc::clone(&clock), registrar);
         pipeline.metrics().register(&mut registry);
         let guard = Guard { allow_private: config.webhooks.allow_private, allow_http: config.webhooks.allow_http };
         let options = delivery::Options { guard, ..delivery::Options::default() };
@@ -132,9 +137,12 @@ impl Service {
             quiet_after: std_duration(config.analytics.quiet_after),
         };
 
-        let listener =
-            Listener::bind(config.ingest.mqtt.clone(), pipeline.clone(), Arc::new(gate::Gate::new(ledger.clone(), Arc::clone(&clock))))
-                .await?;
+        let listener = Listener::bind(
+            config.ingest.mqtt.clone(),
+            pipeline.clone(),
+            Arc::new(gate::Gate::new(ledger.clone(), Arc::clone(&clock))),
+        )
+        .await?;
         let mqtt_address = listener.address();
         let socket = TcpListener::bind(config.api.address)
             .await
@@ -146,6 +154,7 @@ impl Service {
                 harbinger_api::Authorize::new(state.clone(), Scope::Ingest),
                 harbinger_api::authorize,
             ));
+        let interface = state.clone();
         let router = harbinger_api::app_with(state, intake, None);
 
         let (stop_doors, stop_rooms) = (CancellationToken::new(), CancellationToken::new());
@@ -155,12 +164,15 @@ impl Service {
             doors.push(("consumer", tokio::spawn(consumer.run(stop_doors.clone()))));
         }
         let stop = stop_doors.clone();
-        doors.push(("api", tokio::spawn(async move {
-            let served = axum::serve(socket, router).with_graceful_shutdown(async move { stop.cancelled().await });
-            if let Err(error) = served.await {
-                tracing::error!(%error, "the interface stopped");
-            }
-        })));
+        doors.push((
+            "api",
+            tokio::spawn(async move {
+                let served = axum::serve(socket, router).with_graceful_shutdown(async move { stop.cancelled().await });
+                if let Err(error) = served.await {
+                    tracing::error!(%error, "the interface stopped");
+                }
+            }),
+        ));
         let rooms = vec![
             ("webhooks", tokio::spawn(deliverer.run(stop_rooms.clone()))),
             ("analytics", tokio::spawn(conductor.run(stop_rooms.clone()))),
@@ -168,12 +180,12 @@ impl Service {
         for part in ["telemetry", "ledger", "mqtt", "analytics"] {
             readiness.set(part, Ok(()));
         }
-        Ok(Self { api_address, mqtt_address, ledger, telemetry, stop_doors, stop_rooms, doors, rooms })
+        Ok(Self { api_address, mqtt_address, ledger, telemetry, interface, stop_doors, stop_rooms, doors, rooms })
     }
 
     /// Works until `shutdown`, or until a task ends that should not have; then stops in order.
     pub(crate) async fn run(self, shutdown: CancellationToken) -> anyhow::Result<()> {
-        let Self { ledger, telemetry, stop_doors, stop_rooms, mut doors, mut rooms, .. } = self;
+        let Self { ledger, telemetry, interface, stop_doors, stop_rooms, mut doors, mut rooms, .. } = self;
         let failed = tokio::select! {
             () = shutdown.cancelled() => None,
             name = first_to_end(&mut doors) => Some(name),
@@ -182,7 +194,10 @@ impl Service {
         tracing::info!("stopping");
         let stopping = async {
             stop_doors.cancel();
-            finish(doors).await;
+            interface.end_streams();
+            if tokio::time::timeout(DOORS_WITHIN, finish(doors)).await.is_err() {
+                tracing::info!("some connections are still open and are cut");
+            }
             stop_rooms.cancel();
             finish(rooms).await;
             if let Err(error) = telemetry.close().await {

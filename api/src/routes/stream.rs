@@ -122,9 +122,13 @@ struct Feed {
 }
 
 impl Feed {
-    /// The next event, when there is one; `None` ends the stream where the ledger fails, and the reader comes back.
+    /// The next event, when there is one; `None` ends the stream where the ledger fails or the server stops, and the reader
+    /// comes back.
     async fn next(&mut self) -> Option<Event> {
         loop {
+            if self.state.streams.is_closed() {
+                return None;
+            }
             if let Some(event) = self.ready.pop_front() {
                 return Some(event);
             }
