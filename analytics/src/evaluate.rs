@@ -313,6 +313,7 @@ mod tests {
             top_signals: Vec::new(),
             threshold: None,
             features: Vec::new(),
+            basis: None,
         }
     }
 

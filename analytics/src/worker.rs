@@ -10,7 +10,11 @@ mod event_time;
 mod planning;
 mod reading;
 
-use std::{collections::HashMap, path::PathBuf, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    path::PathBuf,
+    sync::Arc,
+};
 
 use harbinger_core::{DeviceId, Duration, TenantId, Timestamp};
 use harbinger_store::{
@@ -20,7 +24,7 @@ use harbinger_store::{
 };
 
 use crate::{
-    failure::{self, Model, Prediction, Subject, TrainOptions, default_every, score, train},
+    failure::{self, Model, Prediction, Subject, TrainOptions, default_every, name_features, score_with_basis, train},
     features::cadence,
     plan::Plan,
 };
@@ -173,7 +177,7 @@ impl Worker {
         }
         let known = Known::load(&self.ledger, tenant, at).await?;
         let (model, trained, failures) = self.model_at(tenant, &known, at).await?;
-        let predictions = self.score_at(tenant, &known, &extents, &model, at, every).await?;
+        let mut predictions = self.score_at(tenant, &known, &extents, &model, at, every).await?;
         let plan = if self.plan_is_due(tenant, at, &predictions).await? {
             let newest = predictions.iter().filter(|p| p.ts == at).map(reading::Newest::of).collect();
             let reported = extents.iter().map(|extent| extent.device.clone()).collect();
@@ -181,6 +185,8 @@ impl Worker {
         } else {
             None
         };
+        let behind_orders = plan.as_ref().map(predictions_behind).unwrap_or_default();
+        name_features(&model, &mut predictions, |p| behind_orders.contains(&reading::id_of(p)));
         let standing = self.standing.entry(tenant.clone()).or_default();
         standing.model = Some(Arc::clone(&model));
         standing.last_readings =
@@ -331,7 +337,7 @@ impl Worker {
         let extents = extents.to_vec();
         blocking(move || {
             let subjects = reading::subjects(&fleet, &histories, &extents);
-            score(&model, &fleet, &subjects, |subject| due_times(subject, &since, at, every))
+            score_with_basis(&model, &fleet, &subjects, |subject| due_times(subject, &since, at, every))
         })
         .await
     }
@@ -349,6 +355,11 @@ impl Worker {
         let planned = progress::get(&mut read, tenant, PLANNED_UNTIL).await?;
         Ok(planned.is_none_or(|planned| Timestamp::from_millis(planned) + self.options.plan_every <= at))
     }
+}
+
+/// Ids of the predictions that a plan's orders name as their reasons.
+fn predictions_behind(plan: &Plan) -> HashSet<String> {
+    plan.orders().into_iter().flat_map(|order| order.reasons).filter_map(|reason| reason.prediction_id).collect()
 }
 
 /// The steps at which a subject is scored in the cycle at `at`.

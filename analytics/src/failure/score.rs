@@ -56,8 +56,18 @@ pub struct Prediction {
     pub top_signals: Vec<TopSignal>,
     /// The main-horizon probability above which a row alarms; `None` where the model has none.
     pub threshold: Option<f64>,
-    /// What was decided on, by name, `None` where it was missing: for rows near the threshold or above, else empty.
+    /// What was decided on, by name, `None` where it was missing: for rows near the threshold or
+    /// above and for those that a plan stands on, else empty.
     pub features: Vec<(String, Option<f64>)>,
+    /// What it was made from, kept where asked for until it is known whether somebody will want it by name.
+    pub(crate) basis: Option<Basis>,
+}
+
+/// The feature row of a prediction, and the place of the family in its model that says what the columns are.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Basis {
+    family: usize,
+    row: Vec<f64>,
 }
 
 /// Scores subjects at the times that `times` gives for each, in order of time, device and component.
@@ -71,13 +81,46 @@ pub fn score(
     subjects: &[Subject<'_>],
     times: impl Fn(&Subject<'_>) -> Vec<Timestamp> + Sync,
 ) -> Vec<Prediction> {
+    score_with(model, fleet, subjects, times, false)
+}
+
+/// As [`score`]; each prediction keeps its basis, for [`name_features`].
+pub(crate) fn score_with_basis(
+    model: &Model,
+    fleet: &Fleet,
+    subjects: &[Subject<'_>],
+    times: impl Fn(&Subject<'_>) -> Vec<Timestamp> + Sync,
+) -> Vec<Prediction> {
+    score_with(model, fleet, subjects, times, true)
+}
+
+/// Writes out the features of the predictions that are wanted, and forgets the basis of all.
+pub(crate) fn name_features(model: &Model, predictions: &mut [Prediction], wanted: impl Fn(&Prediction) -> bool) {
+    for prediction in predictions {
+        let Some(basis) = prediction.basis.take() else { continue };
+        if prediction.features.is_empty()
+            && wanted(prediction)
+            && let Some(family) = model.families.get(basis.family)
+        {
+            prediction.features = named(family, &basis.row);
+        }
+    }
+}
+
+fn score_with(
+    model: &Model,
+    fleet: &Fleet,
+    subjects: &[Subject<'_>],
+    times: impl Fn(&Subject<'_>) -> Vec<Timestamp> + Sync,
+    keep_basis: bool,
+) -> Vec<Prediction> {
     let kinds = kinds(fleet);
     let mut components: BTreeMap<&HardwareModelId, Vec<&ComponentId>> = BTreeMap::new();
     for slot in &fleet.components {
         components.entry(&slot.model).or_default().push(&slot.component);
     }
     let mut predictions = Vec::new();
-    for family in &model.families {
+    for (place_of_family, family) in model.families.iter().enumerate() {
         let members: Vec<usize> =
             (0..subjects.len()).filter(|&place| kind_of(&kinds, subjects[place].device) == family.kind).collect();
         let cohorts = cohorts_of(subjects, &members, family.space.windows.step);
@@ -92,7 +135,8 @@ pub fn score(
                 }
                 let timeline = Timeline::of(&subject.history.readings, family.space.windows.step);
                 let known = known(subject, &timeline, &cohorts);
-                let scorer = Scorer { model, family, subject, known };
+                let basis = keep_basis.then_some(place_of_family);
+                let scorer = Scorer { model, family, subject, known, basis };
                 times.into_iter().flat_map(|t| scorer.at(t, slots)).collect()
             })
             .collect();
@@ -107,6 +151,14 @@ struct Scorer<'a> {
     family: &'a Family,
     subject: &'a Subject<'a>,
     known: Known<'a>,
+    /// The family's place in the model, where predictions are to keep their basis.
+    basis: Option<usize>,
+}
+
+fn named(family: &Family, row: &[f64]) -> Vec<(String, Option<f64>)> {
+    let FeatureSpace { windows, features, .. } = &family.space;
+    let present = |value: &f64| Some(*value).filter(|value| !value.is_nan());
+    features.iter().zip(row).map(|(feature, value)| (feature.words(windows), present(value))).collect()
 }
 
 impl Scorer<'_> {
@@ -171,16 +223,11 @@ impl Scorer<'_> {
             top_signals,
             threshold: self.family.threshold,
             features: match self.family.threshold {
-                Some(threshold) if main > KEEPS_FEATURES * threshold => self.named(&row),
+                Some(threshold) if main > KEEPS_FEATURES * threshold => named(self.family, &row),
                 _ => Vec::new(),
             },
+            basis: self.basis.map(|family| Basis { family, row }),
         }
-    }
-
-    fn named(&self, row: &[f64]) -> Vec<(String, Option<f64>)> {
-        let FeatureSpace { windows, features, .. } = &self.family.space;
-        let present = |value: &f64| Some(*value).filter(|value| !value.is_nan());
-        features.iter().zip(row).map(|(feature, value)| (feature.words(windows), present(value))).collect()
     }
 
     /// Sums what features added by signal, and names the signals that added most.

@@ -116,18 +116,19 @@ pub(super) struct Newest {
     pub(super) prediction_id: String,
 }
 
+/// The id under which a prediction will be kept.
+pub(super) fn id_of(prediction: &Prediction) -> String {
+    let Prediction { ts, device, component, .. } = prediction;
+    predictions::PredictionKey { ts: *ts, device: device.clone(), component: component.clone() }.encode()
+}
+
 impl Newest {
     pub(super) fn of(prediction: &Prediction) -> Self {
-        let key = predictions::PredictionKey {
-            ts: prediction.ts,
+        Self {
             device: prediction.device.clone(),
             component: prediction.component.clone(),
-        };
-        Self {
-            device: key.device.clone(),
-            component: key.component.clone(),
             probabilities: prediction.probabilities.clone(),
-            prediction_id: key.encode(),
+            prediction_id: id_of(prediction),
         }
     }
 }
