@@ -1,7 +1,10 @@
 //! What the workspace's own tests share: where the tree is, what is in it, public data that may lie beside it, and real
 //! processes under test.
 
+pub mod http;
+pub mod mqtt;
 pub mod process;
+pub mod server;
 
 use std::path::{Path, PathBuf};
 

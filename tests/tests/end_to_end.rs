@@ -1,0 +1,22 @@
+//! The real binary from outside, on free ports and folders of its own: one file a topic.
+
+#[path = "end_to_end/commands.rs"]
+mod commands;
+#[path = "end_to_end/durability.rs"]
+mod durability;
+#[path = "end_to_end/fleet.rs"]
+mod fleet;
+#[path = "end_to_end/full_disk.rs"]
+mod full_disk;
+#[path = "end_to_end/gateway.rs"]
+mod gateway;
+#[path = "end_to_end/no_look_ahead.rs"]
+mod no_look_ahead;
+#[path = "end_to_end/quarantine.rs"]
+mod quarantine;
+#[path = "end_to_end/shutdown.rs"]
+mod shutdown;
+#[path = "end_to_end/the_loop.rs"]
+mod the_loop;
+#[path = "end_to_end/webhooks.rs"]
+mod webhooks;

@@ -1,0 +1,45 @@
+//! The command line: exit codes, and the promise on real data.
+
+use harbinger_tests::{server::harbinger, shared};
+use serde_json::Value;
+
+#[track_caller]
+fn check(arguments: &[&str], code: i32) {
+    let ended = harbinger(arguments).unwrap();
+    let said = String::from_utf8_lossy(&ended.stderr);
+    assert_eq!(ended.status.code(), Some(code), "{arguments:?}: {said}");
+    assert!(code == 0 || !said.trim().is_empty(), "{arguments:?} fails without a word");
+}
+
+#[test]
+fn exit_codes_tell_wrong_usage_from_failure() {
+    check(&["--version"], 0);
+    check(&["--help"], 0);
+    check(&[], 2);
+    check(&["dance"], 2);
+    check(&["score"], 2);
+    check(&["train", "somewhere", "--horizons", "soon", "--out", "nowhere"], 2);
+    check(&["replay", "/nowhere", "--speed", "fast"], 2);
+    check(&["train", "/nowhere", "--out", "nowhere"], 1);
+    check(&["score", "/nowhere", "--models", "/nowhere", "--out", "nowhere"], 1);
+    check(&["run", "--config", "/nowhere.toml"], 1);
+}
+
+/// Trained before March, a forest flags at least six of March's seven failures twelve hours ahead, with at most two false
+/// alarms.
+#[test]
+fn march_s_failures_are_foreseen() {
+    let Some(bundle) = shared("data/bundles/azure_machines") else { return };
+    let span = ["--until", "2015-03-01T00:00:00Z", "--to", "2015-04-01T00:00:00Z"];
+    let grid = ["--horizon", "24h", "--every", "3h", "--json"];
+    let arguments = [&["evaluate", bundle.to_str().unwrap()][..], &span, &grid].concat();
+    let ended = harbinger(&arguments).unwrap();
+    assert!(ended.status.success(), "{}", String::from_utf8_lossy(&ended.stderr));
+    let report: Value = serde_json::from_slice(&ended.stdout).unwrap();
+    let flagged = report["flagged"].as_array().unwrap();
+    let twelve_hours = flagged.iter().find(|flagged| flagged["hours_ahead"] == 12).unwrap();
+    assert_eq!(report["failures"], 7, "{report:#}");
+    assert!(twelve_hours["flagged"].as_u64().unwrap() >= 6, "{report:#}");
+    assert!(report["false_alarms"].as_u64().unwrap() <= 2, "{report:#}");
+    assert!(report["brier"].as_f64() < report["brier_base"].as_f64(), "{report:#}");
+}
