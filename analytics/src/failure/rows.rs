@@ -14,6 +14,10 @@ use crate::features::{FeatureSpace, Known};
 
 /// Most rows that a component's forests learn from: beyond that only negatives repeat themselves.
 const MAX_ROWS: usize = 8_000;
+/// So many negatives for each positive are as good as all of them, once there are some thousand.
+const NEGATIVES_PER_POSITIVE: usize = 10;
+/// Negatives that are taken however few positives there are: the healthy have more faces than the failing.
+const MIN_NEGATIVES: usize = 4_000;
 
 /// A row to learn from.
 #[derive(Debug, Clone, PartialEq)]
@@ -92,7 +96,8 @@ pub(super) fn component_rows(
     let positive = |row: &Row| row.labels.contains(&Some(true));
     let positives = rows.iter().filter(|row| positive(row)).count();
     let negatives = rows.len() - positives;
-    let room = MAX_ROWS.saturating_sub(positives).max(positives);
+    let enough = (NEGATIVES_PER_POSITIVE * positives).max(MIN_NEGATIVES);
+    let room = MAX_ROWS.saturating_sub(positives).max(positives).min(enough);
     if negatives <= room {
         return rows;
     }

@@ -87,8 +87,19 @@ pub(super) struct PredictionView {
     rul_p50: f64,
     /// 95 % quantile of the remaining useful life in hours.
     rul_p95: f64,
+    /// What raised the score most, strongest first.
+    top_signals: Vec<TopSignalView>,
     /// The model that said so.
     model_version: String,
+}
+
+/// A signal or event code and what it added to the score behind the main horizon.
+#[derive(Debug, Serialize, ToSchema)]
+struct TopSignalView {
+    /// Signal name or event code.
+    name: String,
+    /// What its features added, above 0.
+    contribution: f64,
 }
 
 impl PredictionView {
@@ -107,6 +118,11 @@ impl PredictionView {
             rul_p05: row.rul_p05,
             rul_p50: row.rul_p50,
             rul_p95: row.rul_p95,
+            top_signals: row
+                .top_signals
+                .into_iter()
+                .map(|(name, contribution)| TopSignalView { name, contribution })
+                .collect(),
             model_version: row.model_version,
         }
     }

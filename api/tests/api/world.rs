@@ -391,6 +391,7 @@ pub(crate) fn acme_predictions() -> Vec<Prediction> {
         rul_p05: 0.1 + 0.2,
         rul_p50: 700.0,
         rul_p95: 1e22,
+        top_signals: vec![("rpm".to_owned(), 0.25)],
         model_version: "acme-v1".to_owned(),
     };
     (1..=5).rev().flat_map(|hours| [row(hours, "acme-d1", 1.0 / hours as f64), row(hours, "acme-d2", 0.01)]).collect()

@@ -239,7 +239,8 @@ impl Conductor {
             Ok(_) | Err(ledger::Error::WrongState { .. }) => {}
             Err(error) => return Err(error.into()),
         }
-        let data = json!({"version": model.version, "failures": model.failures(), "trained_until": model.trained_until});
+        let data =
+            json!({"version": model.version, "failures": model.failures(), "trained_until": model.trained_until});
         self.alerts.publish(tx, tenant, "model.trained", &model.version, model.trained_until, &data).await?;
         tracing::info!(%tenant, version = model.version, failures = model.failures(), until = %model.trained_until, "model trained");
         Ok(())
@@ -336,6 +337,7 @@ fn row(prediction: &Prediction, model: &Model) -> predictions::Prediction {
         rul_p05: prediction.rul.p05,
         rul_p50: prediction.rul.p50,
         rul_p95: prediction.rul.p95,
+        top_signals: prediction.top_signals.iter().map(|s| (s.name.clone(), s.contribution)).collect(),
         model_version: model.version.clone(),
     }
 }

@@ -85,7 +85,9 @@ impl Control for ServiceControl {
         match self.pipeline.replay(&entry).await {
             Ok(appended) => Ok(appended.stored + appended.corrected + appended.duplicate),
             Err(still @ ReplayError::Still { .. }) => Err(ControlError::Conflict(still.to_string())),
-            Err(error) => Err(ControlError::Failed { attempt: "replay a quarantined message", source: Box::new(error) }),
+            Err(error) => {
+                Err(ControlError::Failed { attempt: "replay a quarantined message", source: Box::new(error) })
+            }
         }
     }
 

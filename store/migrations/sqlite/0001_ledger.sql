@@ -125,12 +125,12 @@ CREATE TABLE statistical_models (
     trained_wall BIGINT NOT NULL, horizons TEXT NOT NULL, summary TEXT NOT NULL,
     PRIMARY KEY (tenant, version)
 );
--- probabilities: JSON array, one a horizon of the model. Quantiles and mean of remaining useful life in hours.
+-- probabilities: JSON array, one a horizon of the model. top_signals: JSON array of [name, contribution], strongest first. Quantiles and mean of remaining useful life in hours.
 CREATE TABLE predictions (
     tenant TEXT NOT NULL, ts BIGINT NOT NULL, device TEXT NOT NULL, component TEXT NOT NULL,
     probabilities TEXT NOT NULL, score DOUBLE PRECISION NOT NULL, alarm BIGINT NOT NULL,
     rul_mean DOUBLE PRECISION NOT NULL, rul_p05 DOUBLE PRECISION NOT NULL, rul_p50 DOUBLE PRECISION NOT NULL,
-    rul_p95 DOUBLE PRECISION NOT NULL, model_version TEXT NOT NULL,
+    rul_p95 DOUBLE PRECISION NOT NULL, top_signals TEXT NOT NULL, model_version TEXT NOT NULL,
     PRIMARY KEY (tenant, ts, device, component)
 );
 CREATE INDEX predictions_by_device ON predictions (tenant, device, component, ts);

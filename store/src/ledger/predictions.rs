@@ -38,6 +38,8 @@ pub struct Prediction {
     pub rul_p50: f64,
     /// 95 % quantile of the remaining useful life in hours.
     pub rul_p95: f64,
+    /// What raised the score most: signal or event code and what it added, strongest first.
+    pub top_signals: Vec<(String, f64)>,
     /// The model that said so.
     pub model_version: String,
 }
@@ -122,6 +124,7 @@ const COLUMNS: &[&str] = &[
     "rul_p05",
     "rul_p50",
     "rul_p95",
+    "top_signals",
     "model_version",
 ];
 
@@ -139,7 +142,8 @@ pub async fn insert_many(connection: &mut Connection, tenant: &TenantId, rows: &
     let conflict = "ON CONFLICT (tenant, ts, device, component) DO UPDATE SET \
         probabilities = excluded.probabilities, score = excluded.score, alarm = excluded.alarm, \
         rul_mean = excluded.rul_mean, rul_p05 = excluded.rul_p05, rul_p50 = excluded.rul_p50, \
-        rul_p95 = excluded.rul_p95, model_version = excluded.model_version";
+        rul_p95 = excluded.rul_p95, top_signals = excluded.top_signals, \
+        model_version = excluded.model_version";
     bulk::insert(connection, "predictions", COLUMNS, conflict, tenant, rows, |row, values| {
         values.add(row.ts.millis());
         values.add(row.device.as_str().to_owned());
@@ -150,6 +154,7 @@ pub async fn insert_many(connection: &mut Connection, tenant: &TenantId, rows: &
         for number in [row.rul_mean, row.rul_p05, row.rul_p50, row.rul_p95] {
             values.add(number);
         }
+        values.add(serde_json::to_string(&row.top_signals).unwrap_or_default());
         values.add(row.model_version.clone());
     })
     .await?;
@@ -178,20 +183,20 @@ fn read_numbers(text: &str) -> Option<Vec<f64>> {
 }
 
 const LIST: &str = "SELECT p.ts, p.device, p.component, p.probabilities, p.score, p.alarm, p.rul_mean, p.rul_p05, \
-    p.rul_p50, p.rul_p95, p.model_version FROM predictions p \
+    p.rul_p50, p.rul_p95, p.top_signals, p.model_version FROM predictions p \
     WHERE p.tenant = $1 AND p.ts >= $2 AND p.ts < $3 AND ($4 = '' OR p.device = $4) \
     AND ($5 = '' OR p.component = $5) AND ($6 = '' OR p.model_version = $6) \
     AND (p.ts, p.device, p.component) > ($7, $8, $9) ORDER BY p.ts, p.device, p.component LIMIT $10";
 
 // The same for one device, said so that the index by device serves.
 const LIST_OF_DEVICE: &str = "SELECT p.ts, p.device, p.component, p.probabilities, p.score, p.alarm, p.rul_mean, \
-    p.rul_p05, p.rul_p50, p.rul_p95, p.model_version FROM predictions p \
+    p.rul_p05, p.rul_p50, p.rul_p95, p.top_signals, p.model_version FROM predictions p \
     WHERE p.tenant = $1 AND p.ts >= $2 AND p.ts < $3 AND p.device = $4 \
     AND ($5 = '' OR p.component = $5) AND ($6 = '' OR p.model_version = $6) \
     AND (p.ts, p.device, p.component) > ($7, $8, $9) ORDER BY p.ts, p.device, p.component LIMIT $10";
 
 const LIST_LATEST: &str = "SELECT p.ts, p.device, p.component, p.probabilities, p.score, p.alarm, p.rul_mean, \
-    p.rul_p05, p.rul_p50, p.rul_p95, p.model_version FROM \
+    p.rul_p05, p.rul_p50, p.rul_p95, p.top_signals, p.model_version FROM \
     (SELECT q.device AS device, q.component AS component, max(q.ts) AS ts FROM predictions q \
      WHERE q.tenant = $1 AND q.ts >= $2 AND q.ts < $3 AND ($4 = '' OR q.device = $4) \
      AND ($5 = '' OR q.component = $5) AND ($6 = '' OR q.model_version = $6) GROUP BY q.device, q.component) newest \
@@ -200,7 +205,7 @@ const LIST_LATEST: &str = "SELECT p.ts, p.device, p.component, p.probabilities, 
     WHERE (p.ts, p.device, p.component) > ($7, $8, $9) ORDER BY p.ts, p.device, p.component LIMIT $10";
 
 const LATEST_OF_DEVICE: &str = "SELECT p.ts, p.device, p.component, p.probabilities, p.score, p.alarm, p.rul_mean, \
-    p.rul_p05, p.rul_p50, p.rul_p95, p.model_version FROM \
+    p.rul_p05, p.rul_p50, p.rul_p95, p.top_signals, p.model_version FROM \
     (SELECT q.component AS component, max(q.ts) AS ts FROM predictions q \
      WHERE q.tenant = $1 AND q.ts >= $2 AND q.ts < $3 AND q.device = $4 \
      AND ($5 = '' OR q.component = $5) AND ($6 = '' OR q.model_version = $6) GROUP BY q.component) newest \
@@ -249,7 +254,8 @@ pub async fn list(
 /// [`Error::NotFound`], [`Error::Damaged`], [`Error::Database`].
 pub async fn get(connection: &mut Connection, tenant: &TenantId, key: &PredictionKey) -> Result<Prediction, Error> {
     let query = sqlx::query(
-        "SELECT ts, device, component, probabilities, score, alarm, rul_mean, rul_p05, rul_p50, rul_p95, model_version \
+        "SELECT ts, device, component, probabilities, score, alarm, rul_mean, rul_p05, rul_p50, rul_p95, top_signals, \
+         model_version \
          FROM predictions WHERE tenant = $1 AND ts = $2 AND device = $3 AND component = $4",
     )
     .bind(tenant.as_str())
@@ -262,6 +268,7 @@ pub async fn get(connection: &mut Connection, tenant: &TenantId, key: &Predictio
 
 fn read(row: &AnyRow) -> Result<Prediction, Error> {
     let probabilities: String = column::get(row, "probabilities")?;
+    let top_signals: String = column::get(row, "top_signals")?;
     Ok(Prediction {
         ts: column::time(row, "ts")?,
         device: column::parse(row, "device")?,
@@ -274,6 +281,8 @@ fn read(row: &AnyRow) -> Result<Prediction, Error> {
         rul_p05: column::get(row, "rul_p05")?,
         rul_p50: column::get(row, "rul_p50")?,
         rul_p95: column::get(row, "rul_p95")?,
+        top_signals: serde_json::from_str(&top_signals)
+            .map_err(|_| Error::Damaged { column: "predictions.top_signals", value: top_signals })?,
         model_version: column::get(row, "model_version")?,
     })
 }

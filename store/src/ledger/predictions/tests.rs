@@ -21,6 +21,7 @@ fn row(ts: i64, device: &str, component: &str) -> Prediction {
         rul_p05: 0.0,
         rul_p50: f64::MIN_POSITIVE,
         rul_p95: 1e308,
+        top_signals: vec![("rpm".to_owned(), 0.25)],
         model_version: "v1".to_owned(),
     }
 }
