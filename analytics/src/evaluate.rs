@@ -362,7 +362,8 @@ mod tests {
 
     #[test]
     fn a_device_is_found_only_above_the_healthy_ones() {
-        let mut rows: Vec<Prediction> = (0..200).map(|n| row(0, &format!("h{n}"), f64::from(n) / 400.0, false)).collect();
+        let mut rows: Vec<Prediction> =
+            (0..200).map(|n| row(0, &format!("h{n}"), f64::from(n) / 400.0, false)).collect();
         rows.push(row(0, "sick", 0.4985, false));
         rows.push(row(0, "hidden", 0.1, false));
         let report = evaluate(&rows, &truth(&[("sick", 20), ("hidden", 20)]), span(100));

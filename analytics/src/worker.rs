@@ -189,8 +189,7 @@ impl Worker {
         name_features(&model, &mut predictions, |p| behind_orders.contains(&reading::id_of(p)));
         let standing = self.standing.entry(tenant.clone()).or_default();
         standing.model = Some(Arc::clone(&model));
-        standing.last_readings =
-            extents.iter().filter_map(|e| Some((e.device.clone(), e.readings?.1))).collect();
+        standing.last_readings = extents.iter().filter_map(|e| Some((e.device.clone(), e.readings?.1))).collect();
         Ok(Some(Cycle { tenant: tenant.clone(), at, model, trained, failures, predictions, plan }))
     }
 
@@ -332,7 +331,8 @@ impl Worker {
         let earliest = extents.iter().filter(paused).map(|e| since(&e.device)).min().unwrap_or(at - every);
         let from = earliest + every - model.lookback();
         let histories = reading::histories(&self.store, tenant, known, from, at).await?;
-        let since: HashMap<DeviceId, Timestamp> = known.fleet.devices.iter().map(|d| (d.device.clone(), since(&d.device))).collect();
+        let since: HashMap<DeviceId, Timestamp> =
+            known.fleet.devices.iter().map(|d| (d.device.clone(), since(&d.device))).collect();
         let (fleet, model) = (Arc::clone(&known.fleet), Arc::clone(model));
         let extents = extents.to_vec();
         blocking(move || {
@@ -342,12 +342,7 @@ impl Worker {
         .await
     }
 
-    async fn plan_is_due(
-        &self,
-        tenant: &TenantId,
-        at: Timestamp,
-        predictions: &[Prediction],
-    ) -> Result<bool, Error> {
+    async fn plan_is_due(&self, tenant: &TenantId, at: Timestamp, predictions: &[Prediction]) -> Result<bool, Error> {
         if predictions.is_empty() {
             return Ok(false);
         }
@@ -369,7 +364,9 @@ fn due_times(
     at: Timestamp,
     every: Duration,
 ) -> Vec<Timestamp> {
-    let (Some(observed), Some(&since)) = (subject.observed, since.get(&subject.device.device)) else { return Vec::new() };
+    let (Some(observed), Some(&since)) = (subject.observed, since.get(&subject.device.device)) else {
+        return Vec::new();
+    };
     if at > observed.until {
         return Vec::new();
     }

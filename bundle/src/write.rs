@@ -217,7 +217,7 @@ fn zipped(folder: &Path, name: &str, header: &[&str], mut rows: Vec<(Timestamp, 
     if rows.is_empty() {
         return Ok(());
     }
-    rows.sort_by(|a, b| a.0.cmp(&b.0));
+    rows.sort_by_key(|row| row.0);
     let file = fs_err::File::create(folder.join(format!("{name}.csv.gz"))).map_err(Error::Io)?;
     let writer = csv::Writer::from_writer(GzEncoder::new(file, Compression::default()));
     records(writer, header, rows.into_iter().map(|(_, row)| row))

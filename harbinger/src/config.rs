@@ -166,12 +166,12 @@ impl Config {
             }
             None => toml::Table::new(),
         };
-        let mut variables: Vec<(String, String)> =
-            environment.filter(|(name, _)| name.starts_with(PREFIX)).collect();
+        let mut variables: Vec<(String, String)> = environment.filter(|(name, _)| name.starts_with(PREFIX)).collect();
         variables.sort();
         for (name, value) in variables {
             let path: Vec<String> = name[PREFIX.len()..].split("__").map(str::to_lowercase).collect();
-            insert(&mut tree, &path, &value).with_context(|| format!("environment variable {name} is not a setting"))?;
+            insert(&mut tree, &path, &value)
+                .with_context(|| format!("environment variable {name} is not a setting"))?;
         }
         let source = file.map_or_else(|| "the environment".to_owned(), |file| file.display().to_string());
         Self::deserialize(toml::Value::Table(tree)).with_context(|| format!("settings in {source} are not valid"))
@@ -181,13 +181,19 @@ impl Config {
     pub(crate) fn warnings(&self) -> Vec<String> {
         let mut warnings = Vec::new();
         if !self.ingest.mqtt.address.ip().is_loopback() {
-            warnings.push("ingest.mqtt.address is not loopback and this listener has no TLS: keys cross the network in clear".to_owned());
+            warnings.push(
+                "ingest.mqtt.address is not loopback and this listener has no TLS: keys cross the network in clear"
+                    .to_owned(),
+            );
         }
         if !self.api.address.ip().is_loopback() {
             warnings.push("api.address is not loopback and the interface has no TLS: put a proxy in front".to_owned());
         }
         if self.webhooks.allow_private {
-            warnings.push("webhooks.allow_private is on: whoever may set a webhook can make us call the private network".to_owned());
+            warnings.push(
+                "webhooks.allow_private is on: whoever may set a webhook can make us call the private network"
+                    .to_owned(),
+            );
         }
         warnings
     }
@@ -247,5 +253,13 @@ mod tests {
         let text = toml::to_string_pretty(&Config::default()).unwrap();
         let again = Config::deserialize(toml::Value::Table(text.parse().unwrap())).unwrap();
         assert_eq!(again, Config::default());
+    }
+
+    /// The commented file that is installed says the defaults, key by key.
+    #[test]
+    fn the_installed_default_file_says_the_defaults() {
+        let text = include_str!("../../deploy/harbinger.toml");
+        let installed = Config::deserialize(toml::Value::Table(text.parse().unwrap())).unwrap();
+        assert_eq!(installed, Config::default());
     }
 }

@@ -150,7 +150,7 @@ pub fn platt(rows: &[Scored], certainty: f64) -> Option<Calibration> {
             h[2] += curve;
         }
         let determinant = h[0] * h[2] - h[1] * h[1];
-        if !(determinant.abs() > 1e-300) {
+        if determinant.is_nan() || determinant.abs() <= 1e-300 {
             break;
         }
         let step = [(h[2] * g[0] - h[1] * g[1]) / determinant, (h[0] * g[1] - h[1] * g[0]) / determinant];

@@ -257,7 +257,6 @@ mod tests {
     use super::*;
     use rand::{Rng, SeedableRng};
     use rand_chacha::ChaCha8Rng;
-    use smartcore::api::Predictor;
 
     fn rows(n: usize, missing: f64) -> (Vec<Vec<f64>>, Vec<f64>) {
         let mut rng = ChaCha8Rng::seed_from_u64(7);

@@ -212,7 +212,11 @@ impl Model {
         }
         let version = model.version.clone();
         let model = model.seal();
-        if model.version == version { Ok(model) } else { Err(damaged("its content is not what its version says".to_owned())) }
+        if model.version == version {
+            Ok(model)
+        } else {
+            Err(damaged("its content is not what its version says".to_owned()))
+        }
     }
 
     fn check(&self, family: &Family, predictor: &ComponentModel) -> Result<(), &'static str> {

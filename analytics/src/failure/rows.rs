@@ -43,9 +43,10 @@ pub(super) fn failure_times(history: &DeviceHistory, component: &ComponentId, un
 /// Whether the component has failed at or before `t` and was not replaced since.
 fn is_down(history: &DeviceHistory, component: &ComponentId, failures: &[Timestamp], t: Timestamp) -> bool {
     let Some(&failed) = failures.iter().rev().find(|&&failed| failed <= t) else { return false };
-    !history.maintenance.iter().any(|m| {
-        m.component == *component && m.action == MaintenanceAction::Replaced && m.ts >= failed && m.ts <= t
-    })
+    !history
+        .maintenance
+        .iter()
+        .any(|m| m.component == *component && m.action == MaintenanceAction::Replaced && m.ts >= failed && m.ts <= t)
 }
 
 /// The labelled times of one slot, without features.

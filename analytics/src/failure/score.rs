@@ -204,8 +204,7 @@ impl Scorer<'_> {
                 (probabilities, score, age_signal(age_days))
             }
             ComponentModel::Rate { rate_per_day, .. } => {
-                let probabilities: Vec<f64> =
-                    horizons.iter().map(|h| -(-rate_per_day * h.days()).exp_m1()).collect();
+                let probabilities: Vec<f64> = horizons.iter().map(|h| -(-rate_per_day * h.days()).exp_m1()).collect();
                 let score = probabilities.first().copied().unwrap_or(0.0);
                 (probabilities, score, Vec::new())
             }

@@ -206,7 +206,10 @@ impl FamilyJob<'_> {
             let history = self.subjects[place].history;
             let upto = history.readings.times.partition_point(|&ts| ts <= until);
             for (signal, column) in &history.readings.columns {
-                if !is_reserved(signal) && !signals.contains(signal) && column[..upto].iter().any(|value| !value.is_nan()) {
+                if !is_reserved(signal)
+                    && !signals.contains(signal)
+                    && column[..upto].iter().any(|value| !value.is_nan())
+                {
                     signals.insert(signal.clone());
                 }
             }
@@ -225,8 +228,7 @@ impl FamilyJob<'_> {
         space: &FeatureSpace,
         cohorts: &BTreeMap<HardwareModelId, Timeline>,
     ) -> Option<Trained> {
-        let mut rows =
-            component_rows(self.subjects, members, component, self.horizons, self.every, self.options.until);
+        let mut rows = component_rows(self.subjects, members, component, self.horizons, self.every, self.options.until);
         let failing: BTreeSet<usize> =
             rows.iter().filter(|row| row.labels[0] == Some(true)).map(|row| row.subject).collect();
         let failures = self.observed_failures(component, &failing);
@@ -390,7 +392,11 @@ fn calibrate(trained: &[Trained], horizons: usize) -> Vec<Vec<Calibration>> {
         .map(|t| {
             (0..horizons)
                 .map(|h| {
-                    if t.failures >= MIN_FAILURES_FOR_ISOTONIC { fit(&t.held_out[h], t.failures) } else { pooled[h].clone() }
+                    if t.failures >= MIN_FAILURES_FOR_ISOTONIC {
+                        fit(&t.held_out[h], t.failures)
+                    } else {
+                        pooled[h].clone()
+                    }
                 })
                 .collect()
         })
@@ -403,7 +409,8 @@ fn fit(rows: &[Scored], failures: usize) -> Calibration {
     let certainty = (failures as f64 + 1.0) / (failures as f64 + 2.0);
     let sigmoid = || platt(rows, certainty);
     let steps = || isotonic(rows).map(|steps| steps.capped(certainty));
-    let fitted = if failures >= MIN_FAILURES_FOR_ISOTONIC { steps().or_else(sigmoid) } else { sigmoid().or_else(steps) };
+    let fitted =
+        if failures >= MIN_FAILURES_FOR_ISOTONIC { steps().or_else(sigmoid) } else { sigmoid().or_else(steps) };
     fitted.unwrap_or(Calibration::Isotonic { scores: vec![0.0], probabilities: vec![0.0] })
 }
 

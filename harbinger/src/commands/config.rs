@@ -1,0 +1,67 @@
+//! `harbinger config`: say which settings are in force, or what is wrong with them.
+
+use std::path::PathBuf;
+
+use harbinger_store::{Ledger, ledger};
+
+use super::run;
+use crate::service::DataFolder;
+
+/// Arguments of `config`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Action {
+    /// Print the settings in force as TOML, defaults included
+    Print(Place),
+    /// Check the settings, and that the data folder and both addresses can be used
+    Check(Place),
+}
+
+#[derive(Debug, clap::Args)]
+struct Place {
+    /// Settings file
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Data folder, over the settings
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+}
+
+/// Prints or checks.
+pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<()> {
+    let (place, check) = match arguments.action {
+        Action::Print(place) => (place, false),
+        Action::Check(place) => (place, true),
+    };
+    let config = run::Arguments { config: place.config, data: place.data }.settings()?;
+    if !check {
+        print!("{}", toml::to_string_pretty(&config)?);
+        return Ok(());
+    }
+    for warning in config.warnings() {
+        println!("warning: {warning}");
+    }
+    let mut problems = Vec::new();
+    for (key, address) in [("api.address", config.api.address), ("ingest.mqtt.address", config.ingest.mqtt.address)] {
+        if let Err(error) = tokio::net::TcpListener::bind(address).await {
+            problems.push(format!("{key} = {address}: {error}"));
+        }
+    }
+    match DataFolder::open(&config) {
+        Ok(folder) => {
+            let opened: Result<Ledger, ledger::Error> = Ledger::open(&folder.ledger).await;
+            if let Err(error) = opened {
+                problems.push(format!("data.folder: {error}"));
+            }
+        }
+        Err(error) => problems.push(format!("data.folder: {error:#}")),
+    }
+    anyhow::ensure!(problems.is_empty(), "{}", problems.join("\n"));
+    println!("settings are good");
+    Ok(())
+}
