@@ -22,8 +22,9 @@ lint: ## format and lints; dependency policy where cargo-deny is installed
 	cargo clippy --release --workspace --all-targets -- -D warnings
 	@if command -v cargo-deny >/dev/null; then cargo deny check; else echo "left out: cargo-deny is not installed"; fi
 
-bench: ## run the benchmarks of every crate that has some
-	cargo bench --workspace
+bench: ## messages and samples a second, durable, beside mosquitto: the figures of docs/benchmarks.md
+	cargo run --release -p harbinger-store --example append_rate
+	cargo run --release -p harbinger-ingest --example mqtt_load -- compare
 
 evaluate: ## score the models on every bundle in BUNDLES=folder
 	cargo build --release
