@@ -94,6 +94,7 @@ fn described(state: Option<&ApiState>) -> OpenApiRouter<ApiState> {
         .merge(routes::webhooks::routes())
         .merge(routes::stock::routes())
         .merge(routes::orders::routes())
+        .merge(routes::part_uses::routes())
         .merge(routes::plans::routes())
         .merge(routes::kpi::routes())
         .merge(routes::quarantine::routes())

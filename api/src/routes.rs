@@ -15,6 +15,7 @@ pub(crate) mod history;
 pub(crate) mod kpi;
 pub(crate) mod models;
 pub(crate) mod orders;
+pub(crate) mod part_uses;
 pub(crate) mod plans;
 pub(crate) mod predictions;
 pub(crate) mod quarantine;
