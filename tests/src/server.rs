@@ -121,6 +121,11 @@ pub fn harbinger_with(arguments: &[&str], variables: &[(&str, &str)]) -> anyhow:
     command()?.args(arguments).envs(variables.iter().copied()).output().context("failed to run harbinger")
 }
 
+#[expect(clippy::disallowed_methods, reason = "the condition is looked at again after it, until its deadline")]
+fn pause() {
+    sleep(Duration::from_millis(20));
+}
+
 /// Asks again and again until there is something, or patience is over.
 ///
 /// # Errors
@@ -137,7 +142,7 @@ pub fn until<T>(
             Ok(Some(found)) => return Ok(found),
             Ok(None) if Instant::now() >= deadline => bail!("waited {patience:?} in vain for {what}"),
             Err(error) if Instant::now() >= deadline => return Err(error.context(format!("waiting for {what}"))),
-            Ok(None) | Err(_) => sleep(Duration::from_millis(20)),
+            Ok(None) | Err(_) => pause(),
         }
     }
 }

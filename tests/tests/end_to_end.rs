@@ -14,6 +14,8 @@ mod gateway;
 mod no_look_ahead;
 #[path = "end_to_end/quarantine.rs"]
 mod quarantine;
+#[path = "end_to_end/readme.rs"]
+mod readme;
 #[path = "end_to_end/shutdown.rs"]
 mod shutdown;
 #[path = "end_to_end/the_loop.rs"]

@@ -36,7 +36,6 @@ pub(crate) struct Gateway {
     owed: VecDeque<Reading>,
     /// Value by device and time.
     acknowledged: Vec<BTreeMap<i64, f64>>,
-    sent: u64,
 }
 
 impl Gateway {
@@ -51,7 +50,6 @@ impl Gateway {
             made: 0,
             owed: VecDeque::new(),
             acknowledged: vec![BTreeMap::new(); devices],
-            sent: 0,
         }
     }
 
@@ -60,9 +58,9 @@ impl Gateway {
         self.acknowledged.iter().map(BTreeMap::len).sum()
     }
 
-    /// Messages written to a socket, those sent again included.
-    pub(crate) fn sent(&self) -> u64 {
-        self.sent
+    /// Whether something was sent that nobody acknowledged.
+    pub(crate) fn owes(&self) -> bool {
+        !self.owed.is_empty()
     }
 
     /// Its devices.
@@ -99,7 +97,6 @@ impl Gateway {
                 let payload = serde_json::json!({"ts": reading.millis, "values": {"x": reading.value}}).to_string();
                 on_the_way.push_back((pkid, reading));
                 Connection::publish(&mut out, pkid, &topic, &payload)?;
-                self.sent += 1;
             }
             connection.send(&out)?;
             out.clear();
@@ -161,7 +158,7 @@ impl Gateway {
     }
 
     /// Sends `count` of the acknowledged readings again.
-    pub(crate) fn repeat(&mut self, address: SocketAddr, count: usize) {
+    pub(crate) fn repeat(&self, address: SocketAddr, count: usize) {
         let mut connection = Connection::open(address, &self.name, None).unwrap();
         let acknowledged = self.devices.iter().zip(&self.acknowledged);
         let all = acknowledged.flat_map(|(device, known)| known.iter().map(move |reading| (device, reading)));
