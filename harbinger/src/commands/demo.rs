@@ -12,7 +12,7 @@ mod story;
 use std::{
     net::{SocketAddr, TcpListener},
     path::PathBuf,
-    time::Duration as WallDuration,
+    time::{Duration as WallDuration, Instant},
 };
 
 use anyhow::Context;
@@ -46,7 +46,12 @@ use crate::{
 const USUAL_API: &str = "127.0.0.1:8080";
 const USUAL_MQTT: &str = "127.0.0.1:1883";
 /// Event time between two scores of a device.
-const SCORE_EVERY: Duration = Duration::from_hours(3);
+const SCORE_EVERY: Duration = Duration::from_hours(6);
+/// Event time between two plans.
+const PLAN_EVERY: Duration = Duration::from_hours(6);
+/// Event time between two trainings. The service trains first on the first few failures, within the past's first two days;
+/// the next training then falls at the past's end, and the one after it long after whoever watches has seen the loop.
+const RETRAIN_EVERY: Duration = Duration::from_days(16);
 /// How often progress through the past is looked at.
 const LOOK_EVERY: WallDuration = WallDuration::from_millis(200);
 /// A service that is busy is waited for so long.
@@ -74,6 +79,7 @@ pub(crate) struct Arguments {
 
 /// Shows the loop until it is told to stop.
 pub(crate) async fn run(arguments: &Arguments) -> anyhow::Result<()> {
+    let began = Instant::now();
     let stop = shutdown::on_signal()?;
     if let Some(seconds) = arguments.seconds {
         let stop = stop.clone();
@@ -88,10 +94,11 @@ pub(crate) async fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let address = service.api_address;
     let (ledger, broker) = (service.ledger.clone(), service.mqtt_address.to_string());
     // The play ends before the service does, so that nothing it says is cut off.
-    let (playing, serving) = (stop.child_token(), CancellationToken::new());
+    let serving = CancellationToken::new();
     let served = tokio::spawn(service.run(serving.clone()));
+    let stage = Stage { seed: arguments.seed, began, address, broker, ledger };
     let played = tokio::select! {
-        played = play(arguments.seed, address, broker, ledger, playing.clone()) => played,
+        played = stage.play(stop) => played,
         // A service that ends first has failed, and says why below.
         () = ended(&served) => Ok(()),
     };
@@ -108,43 +115,55 @@ async fn ended<T>(task: &tokio::task::JoinHandle<T>) {
     }
 }
 
-/// Registers the fleet, lets the service learn its past, then lets time go on.
-async fn play(
+/// Where the play takes place.
+struct Stage {
     seed: u64,
+    began: Instant,
     address: SocketAddr,
     broker: String,
     ledger: Ledger,
-    stop: CancellationToken,
-) -> anyhow::Result<()> {
-    let World { fleet, past, maintenance, simulation } =
-        tokio::task::spawn_blocking(move || world(seed)).await.context("simulating failed")??;
-    let (tenant, now) = (simulation.options().tenant.clone(), simulation.now());
-    let keys = make_keys(&ledger, &tenant, now).await?;
-    let url = format!("http://{address}");
-    println!("open {url}/#key={}", keys.person);
-    println!("mqtt mqtt://{broker}");
-    let api = Api::new(&url, Some(keys.machine.clone()), PATIENCE)?;
-    api.write_fleet(&fleet).await.context("failed to register the fleet")?;
-    // Before the first reading, so that the service takes it for history and no piece leaves today's shelves.
-    api.write_maintenance(&maintenance).await.context("failed to record maintenance")?;
-    let taken = tokio::select! {
-        taken = hand_over(&past, &api) => taken?,
-        () = stop.cancelled() => return Ok(()),
-    };
-    let days = now.days_since(simulation.options().start);
-    println!("{} devices reported {} readings and events in {days:.0} days", fleet.devices.len(), taken.accepted);
-    tokio::select! {
-        learnt = learn(&ledger, &tenant, now) => learnt?,
-        () = stop.cancelled() => return Ok(()),
+}
+
+impl Stage {
+    /// Registers the fleet, lets the service learn its past, then lets time go on.
+    async fn play(self, stop: CancellationToken) -> anyhow::Result<()> {
+        let Self { seed, began, address, broker, ledger } = self;
+        let World { fleet, past, maintenance, simulation } =
+            tokio::task::spawn_blocking(move || world(seed)).await.context("simulating failed")??;
+        let (tenant, now) = (simulation.options().tenant.clone(), simulation.now());
+        let keys = make_keys(&ledger, &tenant, now - PLAN_EVERY).await?;
+        let url = format!("http://{address}");
+        println!("open {url}/#key={}", keys.person);
+        println!("mqtt mqtt://{broker}");
+        let api = Api::new(&url, Some(keys.machine.clone()), PATIENCE)?;
+        let learning = async {
+            api.write_fleet(&fleet).await.context("failed to register the fleet")?;
+            // Before the first reading, so that the service takes it for history and no piece leaves today's shelves.
+            api.write_maintenance(&maintenance).await.context("failed to record maintenance")?;
+            let taken = hand_over(&past, &api).await?;
+            let days = now.days_since(simulation.options().start);
+            println!(
+                "{} devices sent {} readings and events in {days:.0} days, in which {} parts were replaced",
+                fleet.devices.len(),
+                taken.accepted,
+                maintenance.len()
+            );
+            learn(&ledger, &tenant, now).await
+        };
+        tokio::select! {
+            learnt = learning => learnt?,
+            () = stop.cancelled() => return Ok(()),
+        }
+        let (told, happenings) = tokio::sync::mpsc::unbounded_channel();
+        let story = Story::begin(ledger.clone(), tenant, happenings, url, (now, began)).await?;
+        let acting = stop.child_token();
+        let telling = tokio::spawn(story.run(acting.clone()));
+        let driver = Driver::new(simulation, fleet, api, ledger, (broker, keys.machine), told);
+        let driven = driver.run(acting.clone()).await;
+        acting.cancel();
+        telling.await.context("telling the story failed")??;
+        driven
     }
-    let (told, happenings) = tokio::sync::mpsc::unbounded_channel();
-    let story = Story::begin(ledger.clone(), tenant.clone(), happenings, url).await?;
-    let telling = tokio::spawn(story.run(stop.clone()));
-    let driver = Driver::new(simulation, fleet, api, ledger, (broker, keys.machine), told);
-    let driven = driver.run(stop.clone()).await;
-    stop.cancel();
-    telling.await.context("telling the story failed")??;
-    driven
 }
 
 /// Waits until the service has walked the past up to `now`.
@@ -171,15 +190,16 @@ struct Keys {
     machine: String,
 }
 
-/// Makes the tenant's keys. No plan is made for the past: its orders would be for devices mended long ago.
-async fn make_keys(ledger: &Ledger, tenant: &TenantId, plans_from: Timestamp) -> Result<Keys, ledger::Error> {
+/// Makes the tenant's keys, and notes that plans were made up to `planned`: those of the past would send pieces to devices
+/// that were mended long ago.
+async fn make_keys(ledger: &Ledger, tenant: &TenantId, planned: Timestamp) -> Result<Keys, ledger::Error> {
     let now = SystemClock.now();
     let mut tx = ledger.write().await?;
     let person = NewKey { name: "console", scopes: &[Scope::Admin], expires_wall: None };
     let machine = NewKey { name: "fleet and depots", scopes: &[Scope::Ingest, Scope::Operate], expires_wall: None };
     let (person, _) = keys::create(&mut tx, tenant, &person, now).await?;
     let (machine, _) = keys::create(&mut tx, tenant, &machine, now).await?;
-    progress::set(&mut tx, tenant, PLANNED_UNTIL, plans_from.millis()).await?;
+    progress::set(&mut tx, tenant, PLANNED_UNTIL, planned.millis()).await?;
     tx.commit().await?;
     Ok(Keys { person: person.reveal().to_owned(), machine: machine.reveal().to_owned() })
 }
@@ -193,9 +213,9 @@ fn settings(arguments: &Arguments, folder: PathBuf) -> Config {
     config.analytics = Analytics {
         every: Some(SCORE_EVERY),
         // Parts are on the way for a day or so: the main horizon must leave them the time.
-        horizons: vec![Duration::from_days(3), Duration::from_days(7)],
-        plan_every: Duration::from_hours(6),
-        retrain_every: Duration::from_days(7),
+        horizons: vec![Duration::from_days(3)],
+        plan_every: PLAN_EVERY,
+        retrain_every: RETRAIN_EVERY,
         ..Analytics::default()
     };
     config.orders.approve_transfers_up_to = f64::MAX;

@@ -113,8 +113,7 @@ pub(crate) async fn hand_over(feed: &Feed, api: &Api) -> anyhow::Result<Taken> {
             taken.add(report);
             meter.reach(taken.accepted + taken.quarantined);
         }
-        taken.maintenance +=
-            api.write_maintenance(&slice.maintenance).await.context("failed to record maintenance")?;
+        taken.maintenance += api.write_maintenance(&slice.maintenance).await.context("failed to record maintenance")?;
         taken.consumption += api.write_consumption(&slice.consumption).await.context("failed to record part use")?;
     }
     meter.clear();

@@ -144,7 +144,9 @@ impl Driver {
 
     async fn wait_for_scores(&self) -> anyhow::Result<()> {
         let ahead = Duration::from_millis((STEPS_AHEAD + 1) * SCORE_EVERY.millis());
-        while scored_until(&self.ledger, &self.tenant).await?.is_some_and(|scored| scored + ahead < self.simulation.now())
+        while scored_until(&self.ledger, &self.tenant)
+            .await?
+            .is_some_and(|scored| scored + ahead < self.simulation.now())
         {
             sleep(WallDuration::from_millis(20)).await;
         }
