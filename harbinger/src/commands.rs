@@ -1,5 +1,6 @@
 //! The commands of the command line.
 
+pub(crate) mod config;
 pub(crate) mod demo;
 pub(crate) mod evaluate;
 pub(crate) mod export;
@@ -21,7 +22,8 @@ use crate::progress::Step;
 /// Reads a bundle, saying so, and tells its warnings.
 pub(crate) fn read_bundle(folder: &Path) -> anyhow::Result<Bundle> {
     let step = Step::begin(&format!("reading {}", folder.display()));
-    let bundle = harbinger_bundle::read(folder).with_context(|| format!("failed to read bundle {}", folder.display()))?;
+    let bundle =
+        harbinger_bundle::read(folder).with_context(|| format!("failed to read bundle {}", folder.display()))?;
     let readings: usize = bundle.histories.values().map(|history| history.readings.len()).sum();
     step.done(&format!("read {} devices, {readings} readings", bundle.fleet.devices.len()));
     for warning in &bundle.warnings {

@@ -28,6 +28,8 @@ enum Command {
     Demo(commands::demo::Arguments),
     /// Run the service until it is told to stop
     Run(commands::run::Arguments),
+    /// Print the settings in force, or check them
+    Config(commands::config::Arguments),
     /// Make, list and revoke API keys
     Keys(commands::keys::Arguments),
     /// Publish a bundle's past over MQTT, in order of time, as if its devices were talking
@@ -71,6 +73,7 @@ fn dispatch(command: Command) -> anyhow::Result<()> {
     match command {
         Command::Demo(arguments) => block_on(commands::demo::run(&arguments)),
         Command::Run(arguments) => block_on(commands::run::run(&arguments)),
+        Command::Config(arguments) => block_on(commands::config::run(arguments)),
         Command::Keys(arguments) => block_on(commands::keys::run(arguments)),
         Command::Replay(arguments) => block_on(commands::replay::run(arguments)),
         Command::Import(arguments) => block_on(commands::import::run(arguments)),

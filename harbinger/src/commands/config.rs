@@ -1,7 +1,5 @@
 //! `harbinger config`: say which settings are in force, or what is wrong with them.
 
-use std::path::PathBuf;
-
 use harbinger_store::{Ledger, ledger};
 
 use super::run;
@@ -17,19 +15,9 @@ pub(crate) struct Arguments {
 #[derive(Debug, clap::Subcommand)]
 enum Action {
     /// Print the settings in force as TOML, defaults included
-    Print(Place),
+    Print(run::Arguments),
     /// Check the settings, and that the data folder and both addresses can be used
-    Check(Place),
-}
-
-#[derive(Debug, clap::Args)]
-struct Place {
-    /// Settings file
-    #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
-    /// Data folder, over the settings
-    #[arg(long, value_name = "DIR")]
-    data: Option<PathBuf>,
+    Check(run::Arguments),
 }
 
 /// Prints or checks.
@@ -38,7 +26,7 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<()> {
         Action::Print(place) => (place, false),
         Action::Check(place) => (place, true),
     };
-    let config = run::Arguments { config: place.config, data: place.data }.settings()?;
+    let config = place.settings()?;
     if !check {
         print!("{}", toml::to_string_pretty(&config)?);
         return Ok(());

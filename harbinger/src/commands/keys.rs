@@ -1,7 +1,5 @@
 //! `harbinger keys`: make, list and revoke API keys in the ledger of a data folder, whether the service runs or not.
 
-use std::path::PathBuf;
-
 use harbinger_core::{Clock, SystemClock, TenantId};
 use harbinger_store::{
     Ledger,
@@ -35,7 +33,7 @@ enum Action {
         #[arg(long, default_value = "command line")]
         name: String,
         #[command(flatten)]
-        place: Place,
+        place: run::Arguments,
     },
     /// List the keys of a tenant
     List {
@@ -43,7 +41,7 @@ enum Action {
         #[arg(long)]
         tenant: TenantId,
         #[command(flatten)]
-        place: Place,
+        place: run::Arguments,
     },
     /// Make a key invalid from now on
     Revoke {
@@ -53,25 +51,12 @@ enum Action {
         /// The key's id, as `list` shows it
         key_id: String,
         #[command(flatten)]
-        place: Place,
+        place: run::Arguments,
     },
 }
 
-#[derive(Debug, clap::Args)]
-struct Place {
-    /// Settings file
-    #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
-    /// Data folder, over the settings
-    #[arg(long, value_name = "DIR")]
-    data: Option<PathBuf>,
-}
-
-impl Place {
-    async fn ledger(self) -> anyhow::Result<Ledger> {
-        let config = run::Arguments { config: self.config, data: self.data }.settings()?;
-        Ok(Ledger::open(&DataFolder::open(&config)?.ledger).await?)
-    }
+async fn ledger_of(place: &run::Arguments) -> anyhow::Result<Ledger> {
+    Ok(Ledger::open(&DataFolder::open(&place.settings()?)?.ledger).await?)
 }
 
 /// Does what was asked and says what came of it.
@@ -79,7 +64,7 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<()> {
     let now = SystemClock.now();
     match arguments.action {
         Action::Create { tenant, scope, name, place } => {
-            let ledger = place.ledger().await?;
+            let ledger = ledger_of(&place).await?;
             let mut tx = ledger.write().await?;
             registry::ensure_tenant(&mut tx, &tenant, now).await?;
             let new = NewKey { name: &name, scopes: &scope, expires_wall: None };
@@ -88,7 +73,7 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<()> {
             println!("{}", plain.reveal());
         }
         Action::List { tenant, place } => {
-            let ledger = place.ledger().await?;
+            let ledger = ledger_of(&place).await?;
             let mut read = ledger.read().await?;
             for key in keys::list(&mut read, &tenant).await? {
                 let scopes: Vec<&str> = key.scopes.iter().map(|scope| scope.as_str()).collect();
@@ -97,7 +82,7 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<()> {
             }
         }
         Action::Revoke { tenant, key_id, place } => {
-            let ledger = place.ledger().await?;
+            let ledger = ledger_of(&place).await?;
             let mut tx = ledger.write().await?;
             keys::revoke(&mut tx, &tenant, &key_id, now).await?;
             tx.commit().await?;

@@ -64,7 +64,8 @@ impl Rows {
         let lowest = observed.from.max(self.from.unwrap_or(Timestamp::MIN));
         let last = observed.until.min(self.to.unwrap_or(Timestamp::MAX));
         let behind = lowest.millis() - anchor.millis();
-        let first = anchor.millis() + behind.div_euclid(step) * step + if behind.rem_euclid(step) > 0 { step } else { 0 };
+        let first =
+            anchor.millis() + behind.div_euclid(step) * step + if behind.rem_euclid(step) > 0 { step } else { 0 };
         std::iter::successors(Some(first), |t| Some(t + step))
             .map(Timestamp::from_millis)
             .take_while(|&t| t <= last)
