@@ -27,12 +27,15 @@ pub enum Calibration {
         /// Probabilities, never falling.
         probabilities: Vec<f64>,
     },
-    /// `1 / (1 + exp(-(slope logit(score) + intercept)))`.
+    /// `1 / (1 + exp(-(slope logit(score) + intercept)))`, at most the ceiling: beyond the highest score that was seen the
+    /// sigmoid is a guess.
     Platt {
         /// Slope, >= 0.
         slope: f64,
         /// Intercept.
         intercept: f64,
+        /// Highest probability, in 0..=1.
+        ceiling: f64,
     },
 }
 
@@ -42,7 +45,7 @@ impl Calibration {
     pub fn probability(&self, score: f64) -> f64 {
         match self {
             Self::Isotonic { scores, probabilities } => interpolate(scores, probabilities, score),
-            Self::Platt { slope, intercept } => sigmoid(slope * logit(score) + intercept),
+            Self::Platt { slope, intercept, ceiling } => sigmoid(slope * logit(score) + intercept).min(*ceiling),
         }
     }
 
@@ -54,7 +57,9 @@ impl Calibration {
                 let probabilities = probabilities.into_iter().map(|p| p.min(certainty)).collect();
                 Self::Isotonic { scores, probabilities }
             }
-            Self::Platt { .. } => self,
+            Self::Platt { slope, intercept, ceiling } => {
+                Self::Platt { slope, intercept, ceiling: ceiling.min(certainty) }
+            }
         }
     }
 
@@ -69,7 +74,9 @@ impl Calibration {
                     && probabilities.is_sorted()
                     && probabilities.iter().all(|p| (0.0..=1.0).contains(p))
             }
-            Self::Platt { slope, intercept } => slope.is_finite() && *slope >= 0.0 && intercept.is_finite(),
+            Self::Platt { slope, intercept, ceiling } => {
+                slope.is_finite() && *slope >= 0.0 && intercept.is_finite() && (0.0..=1.0).contains(ceiling)
+            }
         }
     }
 }
@@ -161,7 +168,11 @@ pub fn platt(rows: &[Scored], certainty: f64) -> Option<Calibration> {
             break;
         }
     }
-    (slope >= 0.0 && slope.is_finite() && intercept.is_finite()).then_some(Calibration::Platt { slope, intercept })
+    (slope >= 0.0 && slope.is_finite() && intercept.is_finite()).then_some(Calibration::Platt {
+        slope,
+        intercept,
+        ceiling: 1.0,
+    })
 }
 
 fn halve_until_lower(
@@ -239,7 +250,7 @@ mod tests {
     #[test]
     fn few_failures_support_no_certainty() {
         let rows: Vec<Scored> = (0..200).map(|n| row(f64::from(n) / 200.0, n >= 190)).collect();
-        let fitted = platt(&rows, 6.0 / 7.0).unwrap();
+        let fitted = platt(&rows, 6.0 / 7.0).unwrap().capped(6.0 / 7.0);
         let highest = fitted.probability(1.0);
         assert!(highest > 0.6 && highest < 0.95, "{highest}");
         assert!(fitted.probability(0.5) > 1e-6);
@@ -274,7 +285,7 @@ mod tests {
         for (x, f) in numbers("x").into_iter().zip(numbers("f")) {
             assert!((fitted.probability(x) - f).abs() < 1e-9, "isotonic at {x}: {} not {f}", fitted.probability(x));
         }
-        let Some(Calibration::Platt { slope, intercept }) = platt(&rows, 1.0) else { panic!("no sigmoid") };
+        let Some(Calibration::Platt { slope, intercept, .. }) = platt(&rows, 1.0) else { panic!("no sigmoid") };
         assert!((slope - expected["platt_on_logit"]["a"].as_f64().unwrap()).abs() < 1e-4, "{slope}");
         assert!((intercept - expected["platt_on_logit"]["b"].as_f64().unwrap()).abs() < 1e-4, "{intercept}");
     }

@@ -407,7 +407,7 @@ fn calibrate(trained: &[Trained], horizons: usize) -> Vec<Vec<Calibration>> {
 /// independent witnesses, and a sigmoid through separable rows would otherwise say 0 and 1.
 fn fit(rows: &[Scored], failures: usize) -> Calibration {
     let certainty = (failures as f64 + 1.0) / (failures as f64 + 2.0);
-    let sigmoid = || platt(rows, certainty);
+    let sigmoid = || platt(rows, certainty).map(|sigmoid| sigmoid.capped(certainty));
     let steps = || isotonic(rows).map(|steps| steps.capped(certainty));
     let fitted =
         if failures >= MIN_FAILURES_FOR_ISOTONIC { steps().or_else(sigmoid) } else { sigmoid().or_else(steps) };

@@ -49,9 +49,9 @@ const USUAL_MQTT: &str = "127.0.0.1:1883";
 const SCORE_EVERY: Duration = Duration::from_hours(6);
 /// Event time between two plans.
 const PLAN_EVERY: Duration = Duration::from_hours(6);
-/// Event time between two trainings. The service trains first on the first few failures, within the past's first two days;
-/// the next training then falls at the past's end, and the one after it long after whoever watches has seen the loop.
-const RETRAIN_EVERY: Duration = Duration::from_days(16);
+/// Event time between two trainings. The service trains first on the first few failures, within the past's first three
+/// days; the next training then falls near the past's end, and the one after it long after whoever watches has seen the loop.
+const RETRAIN_EVERY: Duration = Duration::from_days(15);
 /// How often progress through the past is looked at.
 const LOOK_EVERY: WallDuration = WallDuration::from_millis(200);
 /// A service that is busy is waited for so long.

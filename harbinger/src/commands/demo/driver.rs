@@ -36,7 +36,7 @@ use crate::{
 };
 
 /// Event time that passes in a second.
-const EVENT_TIME_PER_SECOND: Duration = Duration::from_hours(2);
+const EVENT_TIME_PER_SECOND: Duration = Duration::from_hours(3);
 /// Devices wait where they are ahead of the scored event time by more steps of the grid than this.
 const STEPS_AHEAD: i64 = 2;
 /// The warehouse looks for orders this often, in event time.

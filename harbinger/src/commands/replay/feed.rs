@@ -62,7 +62,8 @@ impl Feed {
         self.devices.iter().map(|(_, history)| history.events.len() as u64).sum()
     }
 
-    /// Everything in slices of `length`, whose starts are multiples of it since 1970; empty slices are left out. What is
+    /// Everything in slices of `length`, whose ends are multiples of it since 1970 and belong to them, as the steps at which a
+    /// service scores do; empty slices are left out. What is
     /// older than the first word of a device comes as one slice, whatever its length.
     pub(crate) fn slices(&self, length: Duration) -> Slices<'_> {
         let cursors = vec![Cursor::default(); self.devices.len()];
@@ -120,12 +121,12 @@ pub(crate) struct Slices<'a> {
 }
 
 impl Slices<'_> {
-    /// The start of the last grid cell that the next slice covers.
+    /// The end of the last grid cell that the next slice covers.
     fn bound(&mut self, earliest: Timestamp) -> Timestamp {
-        let start = earliest.floor_to(self.length);
-        match self.opening.take().map(|first| first.floor_to(self.length)) {
-            Some(first) if start < first => first - Duration::from_millis(1),
-            _ => start,
+        let end = earliest.ceil_to(self.length);
+        match self.opening.take().map(|first| first.ceil_to(self.length)) {
+            Some(first) if end < first => first - Duration::from_millis(1),
+            _ => end,
         }
     }
 }
@@ -139,7 +140,7 @@ impl Iterator for Slices<'_> {
         let earliest = earlier(self.waiting.peek().map(|Reverse((ts, _))| *ts), recorded)?;
         let bound = self.bound(earliest);
         let length = self.length;
-        let inside = |ts: Timestamp| ts.floor_to(length) <= bound;
+        let inside = |ts: Timestamp| ts.ceil_to(length) <= bound;
         let mut slice = Slice { last: earliest, pieces: Vec::new(), maintenance: Vec::new(), consumption: Vec::new() };
         while let Some(&Reverse((ts, device))) = self.waiting.peek()
             && inside(ts)

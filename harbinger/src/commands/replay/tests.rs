@@ -91,8 +91,8 @@ async fn the_listener_has_everything_bit_for_bit() {
         summary(&fan.tally, 2.0),
         format!(
             "published {readings} readings and events in {0} messages, {0} acknowledged, in 2.0 s: {1} messages/s",
-            30 * (49 + 1),
-            750
+            30 * (50 + 1),
+            765
         )
     );
     shutdown.cancel();

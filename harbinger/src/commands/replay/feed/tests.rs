@@ -71,16 +71,18 @@ fn slices_are_hours_and_what_is_older_than_the_first_word_comes_first_and_togeth
     let feed = Feed::new(histories.into_iter().collect(), vec![used(700), used(5)]);
     let slices: Vec<Slice> = feed.slices(HOUR).collect();
     let piece = |device, readings: Range<usize>, events: Range<usize>| Piece { device, readings, events };
-    assert_eq!(slices.len(), 4);
+    assert_eq!(slices.len(), 5);
     assert!(slices[0].pieces.is_empty());
     assert_eq!(minutes(&slices[0]), (vec![-5000, 10, 20, 30], vec![5]));
-    assert_eq!(slices[1].pieces, [piece(0, 0..2, 0..0), piece(1, 0..0, 0..2)]);
-    assert_eq!(minutes(&slices[1]), (vec![600, 659], vec![]));
-    assert_eq!(slices[2].pieces, [piece(0, 2..3, 0..0), piece(1, 0..1, 2..2)]);
-    assert_eq!(minutes(&slices[2]), (vec![], vec![700]));
-    assert_eq!(minutes(&slices[3]), (vec![900], vec![]));
+    assert_eq!(slices[1].pieces, [piece(0, 0..1, 0..0)]);
+    assert_eq!(minutes(&slices[1]), (vec![600], vec![]));
+    assert_eq!(slices[2].pieces, [piece(1, 0..0, 0..2), piece(0, 1..3, 0..0)]);
+    assert_eq!(minutes(&slices[2]), (vec![659], vec![]));
+    assert_eq!(slices[3].pieces, [piece(1, 0..1, 2..2)]);
+    assert_eq!(minutes(&slices[3]), (vec![], vec![700]));
+    assert_eq!(minutes(&slices[4]), (vec![900], vec![]));
     let last: Vec<i64> = slices.iter().map(|slice| slice.last.millis() / 60_000).collect();
-    assert_eq!(last, [30, 659, 700, 900]);
+    assert_eq!(last, [30, 600, 660, 700, 900]);
 }
 
 #[test]
@@ -92,7 +94,7 @@ fn daily_devices_give_a_slice_a_time_stamp() {
     );
     let slices: Vec<Slice> = feed.slices(HOUR).collect();
     let shape: Vec<(usize, usize)> = slices.iter().map(|s| (s.pieces.len(), s.maintenance.len())).collect();
-    assert_eq!(shape, [(2, 0), (0, 1), (1, 0), (2, 0)]);
+    assert_eq!(shape, [(2, 0), (1, 1), (2, 0)]);
 }
 
 #[test]
@@ -124,7 +126,7 @@ proptest! {
         let feed = Feed::new(histories.collect(), Vec::new());
         let length = Duration::from_millis(length * 60_000);
         let (mut readings, mut events, mut maintenance) = (vec![0; feed.devices.len()], vec![0; feed.devices.len()], 0);
-        let mut floor = Timestamp::MIN;
+        let mut cell = Timestamp::MIN;
         for slice in feed.slices(length) {
             let mut times: Vec<Timestamp> = slice.maintenance.iter().map(|record| record.ts).collect();
             maintenance += slice.maintenance.len();
@@ -138,9 +140,9 @@ proptest! {
                 times.extend(history.events[piece.events.clone()].iter().map(|event| event.ts));
             }
             prop_assert!(!times.is_empty());
-            prop_assert!(times.iter().all(|ts| ts.floor_to(length) > floor));
+            prop_assert!(times.iter().all(|ts| ts.ceil_to(length) > cell));
             prop_assert_eq!(times.iter().max(), Some(&slice.last));
-            floor = slice.last.floor_to(length);
+            cell = slice.last.ceil_to(length);
         }
         for (place, (_, history)) in feed.devices.iter().enumerate() {
             prop_assert_eq!(readings[place], history.readings.len());
