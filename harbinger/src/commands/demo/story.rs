@@ -61,6 +61,8 @@ struct AlertData {
     reasons: Vec<TopSignal>,
     raised_at: Timestamp,
     prediction_id: Option<String>,
+    /// What a maintenance record that ended it suggests.
+    outcome: Option<String>,
 }
 
 /// A transfer or purchase, as the feed tells it.
@@ -253,9 +255,10 @@ impl Story {
     fn cleared(&mut self, at: Timestamp, alert: &AlertData) {
         self.resolved.insert(alert.id.clone());
         let slot = (alert.device.clone(), alert.component.clone());
-        // One that was mended is told of as such.
+        // One that was mended is told of as such, where its failure was.
         if !self.failures.contains_key(&slot) {
-            self.lines.add(at, "cleared", format!("{} of {}: the risk is gone", alert.component, alert.device));
+            let why = if alert.outcome.is_some() { "replaced" } else { "the risk is gone" };
+            self.lines.add(at, "cleared", format!("{} of {}: {why}", alert.component, alert.device));
         }
     }
 
@@ -433,5 +436,6 @@ fn known(alert: alerts::Alert) -> AlertData {
         reasons: Vec::new(),
         raised_at: alert.raised_at,
         prediction_id: alert.prediction_id,
+        outcome: None,
     }
 }
