@@ -149,7 +149,7 @@ pub fn evaluate(predictions: &[Prediction], truth: &Truth, span: Span) -> Report
                 bin(n as f64 / 10.0, judged.iter().filter(inside))
             })
             .collect(),
-        found: [0.01, 0.001].map(|q| devices_found(&judged, truth, q)).to_vec(),
+        found: [0.01, 0.001].map(|q| devices_found(predictions, truth, q)).to_vec(),
     }
 }
 
@@ -262,20 +262,21 @@ fn bin<'a, 'b: 'a>(from: f64, rows: impl Iterator<Item = &'a Judged<'b>>) -> Bin
 }
 
 /// A healthy device counts once, by its largest p (ties by score) over its last 7 days; a failing device is found where a
-/// row of its last 7 days lies above the threshold that leaves the share `q` of healthy devices above it.
-fn devices_found(rows: &[Judged<'_>], truth: &Truth, q: f64) -> Found {
+/// row of its last 7 days lies above the threshold that leaves the share `q` of healthy devices above it. All rows count: that a
+/// device has not failed until its last one is known.
+fn devices_found(rows: &[Prediction], truth: &Truth, q: f64) -> Found {
     let failing: BTreeSet<&DeviceId> =
         truth.iter().filter(|(_, times)| !times.is_empty()).map(|((device, _), _)| device).collect();
     let mut last: BTreeMap<&DeviceId, Timestamp> = BTreeMap::new();
     for row in rows {
-        let seen = last.entry(&row.prediction.device).or_insert(row.prediction.ts);
-        *seen = (*seen).max(row.prediction.ts);
+        let seen = last.entry(&row.device).or_insert(row.ts);
+        *seen = (*seen).max(row.ts);
     }
     let mut best: BTreeMap<&DeviceId, (f64, f64)> = BTreeMap::new();
     for row in rows {
-        let device = &row.prediction.device;
-        if row.prediction.ts > last[device] - Duration::from_days(7) {
-            let rank = (row.p, row.prediction.score);
+        let device = &row.device;
+        if row.ts > last[device] - Duration::from_days(7) {
+            let rank = (row.probabilities.first().copied().unwrap_or(0.0), row.score);
             let highest = best.entry(device).or_insert(rank);
             if rank > *highest {
                 *highest = rank;

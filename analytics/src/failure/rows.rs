@@ -26,8 +26,12 @@ pub(super) struct Row {
     pub subject: usize,
     /// When.
     pub t: Timestamp,
-    /// One a horizon: whether the component failed in `(t, t + horizon]`; `None` where that is not known yet.
+    /// One a horizon: whether the component failed in `(t, t + horizon]`; `None` where that is not known yet. What scores mean
+    /// is learnt from these alone.
     pub labels: Vec<Option<bool>>,
+    /// One a horizon: whether it has failed in `(t, t + horizon]` as far as is known. How rows rank is learnt from these: they
+    /// are there for failing and healthy devices up to the very end, so that "late" does not stand for "failing".
+    pub failed: Vec<bool>,
     /// How many rows it stands for.
     pub weight: f64,
     /// Features.
@@ -60,22 +64,15 @@ fn slot_rows(
 ) -> Vec<Row> {
     let Some(observed) = subject.observed else { return Vec::new() };
     let failures = failure_times(subject.history, component, until);
-    let label = |t: Timestamp, horizon: Duration| {
-        // Known only when the whole horizon has passed, for failures too: rows near the end would else be failing ones
-        // alone, and a model would learn to take "late" for "failing".
-        let fails = || failures.iter().any(|&failed| t < failed && failed <= t + horizon);
-        (t + horizon <= until).then(fails)
-    };
+    let fails = |t: Timestamp, horizon: Duration| failures.iter().any(|&failed| t < failed && failed <= t + horizon);
     grid(observed.from, observed.until.min(until), every)
         .filter(|&t| !is_down(subject.history, component, &failures, t))
-        .map(|t| Row {
-            subject: place,
-            t,
-            labels: horizons.iter().map(|&horizon| label(t, horizon)).collect(),
-            weight: 1.0,
-            features: Vec::new(),
+        .map(|t| {
+            let failed: Vec<bool> = horizons.iter().map(|&horizon| fails(t, horizon)).collect();
+            let known = |(&horizon, &failed): (&Duration, &bool)| (t + horizon <= until).then_some(failed);
+            let labels = horizons.iter().zip(&failed).map(known).collect();
+            Row { subject: place, t, labels, failed, weight: 1.0, features: Vec::new() }
         })
-        .filter(|row| row.labels.first().is_some_and(Option::is_some))
         .collect()
 }
 
@@ -94,7 +91,7 @@ pub(super) fn component_rows(
         .map(|&place| slot_rows(place, &subjects[place], component, horizons, every, until))
         .collect::<Vec<_>>()
         .concat();
-    let positive = |row: &Row| row.labels.contains(&Some(true));
+    let positive = |row: &Row| row.failed.contains(&true);
     let positives = rows.iter().filter(|row| positive(row)).count();
     let negatives = rows.len() - positives;
     let enough = (NEGATIVES_PER_POSITIVE * positives).max(MIN_NEGATIVES);

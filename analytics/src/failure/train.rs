@@ -229,10 +229,10 @@ impl FamilyJob<'_> {
         cohorts: &BTreeMap<HardwareModelId, Timeline>,
     ) -> Option<Trained> {
         let mut rows = component_rows(self.subjects, members, component, self.horizons, self.every, self.options.until);
-        let failing: BTreeSet<usize> =
-            rows.iter().filter(|row| row.labels[0] == Some(true)).map(|row| row.subject).collect();
+        let failing: BTreeSet<usize> = rows.iter().filter(|row| row.failed[0]).map(|row| row.subject).collect();
         let failures = self.observed_failures(component, &failing);
-        if failures < MIN_FAILURES_FOR_FOREST || failing.len() < 2 {
+        let meaning_known = |h: usize| rows.iter().any(|row| row.labels[h] == Some(true));
+        if failures < MIN_FAILURES_FOR_FOREST || failing.len() < 2 || !(0..self.horizons.len()).all(meaning_known) {
             return None;
         }
         fill(&mut rows, self.subjects, component, space, cohorts);
@@ -264,7 +264,7 @@ impl FamilyJob<'_> {
         let chosen: Vec<(&[f64], f64)> = rows
             .iter()
             .filter(|row| fold.is_none() || used(row))
-            .filter_map(|row| Some((row.features.as_slice(), f64::from(u8::from(row.labels[horizon]?)))))
+            .map(|row| (row.features.as_slice(), f64::from(u8::from(row.failed[horizon]))))
             .collect();
         let (features, labels): (Vec<&[f64]>, Vec<f64>) = chosen.into_iter().unzip();
         Forest::fit(&features, &labels, options, self.options.seed).ok()

@@ -110,7 +110,7 @@ fn by_folds(
     }
     predictions.sort_by(|a, b| (a.ts, &a.device, &a.component).cmp(&(b.ts, &b.device, &b.component)));
     let first = subjects.iter().filter_map(|s| Some(s.observed?.from)).min().unwrap_or(end);
-    (predictions, Span { from: first - arguments.horizon, to: end + arguments.horizon, horizon: arguments.horizon })
+    (predictions, Span { from: first, to: end, horizon: arguments.horizon })
 }
 
 /// Deals devices to folds in order of id, those with failures first.
