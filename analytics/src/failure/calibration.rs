@@ -261,12 +261,9 @@ mod tests {
     /// scikit-learn on the same 8,000 scores, to the tolerance that its solver leaves.
     #[test]
     fn agrees_with_scikit_learn() {
-        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/oracles");
-        let (Ok(scores), Ok(expected)) = (
-            std::fs::read_to_string(format!("{folder}/calibration_scores.csv")),
-            std::fs::read_to_string(format!("{folder}/ml_metrics_expected.json")),
-        ) else {
-            println!("left out: no oracle files beside the project");
+        let (Some(scores), Some(expected)) =
+            (crate::oracles::text("calibration_scores.csv"), crate::oracles::json("ml_metrics_expected.json"))
+        else {
             return;
         };
         let rows: Vec<Scored> = scores
@@ -277,7 +274,6 @@ mod tests {
                 row(score.parse().unwrap(), y == "1")
             })
             .collect();
-        let expected: serde_json::Value = serde_json::from_str(&expected).unwrap();
         let numbers = |key: &str| -> Vec<f64> {
             expected["isotonic"][key].as_array().unwrap().iter().map(|v| v.as_f64().unwrap()).collect()
         };

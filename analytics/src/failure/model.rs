@@ -56,7 +56,7 @@ pub struct Model {
     pub version: String,
     /// Nothing after this was used.
     pub trained_until: Timestamp,
-    /// Horizons, rising from the main one... the first is the main one.
+    /// Horizons; the first is the main one.
     pub horizons: Vec<Duration>,
     /// Between two scores of a device, unless told otherwise.
     pub every: Duration,
