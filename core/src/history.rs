@@ -57,6 +57,16 @@ impl Readings {
         }
     }
 
+    /// Keeps the earliest `limit` readings; columns without a value among them go.
+    pub fn truncate(&mut self, limit: usize) {
+        if self.times.len() <= limit {
+            return;
+        }
+        self.times.truncate(limit);
+        self.columns.iter_mut().for_each(|(_, column)| column.truncate(limit));
+        self.columns.retain(|(_, column)| column.iter().any(|value| !value.is_nan()));
+    }
+
     /// The column of a signal.
     #[must_use]
     pub fn column(&self, signal: &SignalId) -> Option<&[f64]> {
@@ -73,8 +83,40 @@ impl Readings {
     }
 }
 
-/// Summaries of one device's signals in buckets of one step. Buckets hold their end and not their start, so that the
-/// bucket that ends at *t* knows everything up to and at *t*, and nothing later.
+/// Which of its two borders a bucket holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Closed {
+    /// Its start: `[start, end)`, as calendars and most dashboards count.
+    Left,
+    /// Its end: `(start, end]`, so that the bucket that ends at *t* knows everything up to and at *t*, and nothing later.
+    /// What features read.
+    #[default]
+    Right,
+}
+
+impl Closed {
+    /// The end of the bucket of `step` that holds `ts`.
+    #[must_use]
+    pub fn bucket_end(self, ts: Timestamp, step: Duration) -> Timestamp {
+        match self {
+            Self::Left => ts.floor_to(step) + step,
+            Self::Right => ts.ceil_to(step),
+        }
+    }
+
+    /// The times that lie in the buckets of `step` that end in `(range.from, range.to]`.
+    #[must_use]
+    pub fn times_of_buckets(self, range: TimeRange, step: Duration) -> TimeRange {
+        let (from, to) = (range.from.floor_to(step), range.to.floor_to(step));
+        match self {
+            Self::Left => TimeRange { from, to },
+            // A bucket holds its end and not its start, a range its start and not its end: both move by one millisecond.
+            Self::Right => TimeRange { from: from + Duration::from_millis(1), to: to + Duration::from_millis(1) },
+        }
+    }
+}
+
+/// Summaries of one device's signals in buckets of one step, each under its end.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Timeline {
     /// Length of a bucket; bucket ends are multiples of it since 1970.
@@ -84,9 +126,15 @@ pub struct Timeline {
 }
 
 impl Timeline {
-    /// Buckets readings. The order of merging is the order of time, so equal readings give equal bits.
+    /// Buckets readings; a bucket holds its end. The order of merging is the order of time, so equal readings give equal bits.
     #[must_use]
     pub fn of(readings: &Readings, step: Duration) -> Self {
+        Self::closed(readings, step, Closed::Right)
+    }
+
+    /// The same with the border of your choice.
+    #[must_use]
+    pub fn closed(readings: &Readings, step: Duration, closed: Closed) -> Self {
         let signals = readings
             .columns
             .iter()
@@ -96,7 +144,7 @@ impl Timeline {
                     if value.is_nan() {
                         continue;
                     }
-                    let end = ts.ceil_to(step);
+                    let end = closed.bucket_end(ts, step);
                     let sample = Summary::of(ts, value);
                     match buckets.last_mut() {
                         Some((last, summary)) if *last == end => *summary = summary.merge(&sample),

@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use harbinger_core::{
-    DeviceEvent, DeviceId, DeviceKey, Duration, Reading, SignalId, TenantId, TimeRange, Timestamp,
-    history::{Readings, Timeline},
+    DeviceEvent, DeviceId, DeviceKey, Duration, Reading, SignalId, Summary, TenantId, TimeRange, Timestamp,
+    history::{Closed, Readings, Timeline},
 };
 use serde::{Deserialize, Serialize};
 
@@ -193,11 +193,61 @@ pub struct StoreSize {
     pub readings_in_log: u64,
 }
 
-/// The readings that can lie in buckets of `step` that end in `(range.from, range.to]`.
-fn readings_of_buckets(range: TimeRange, step: Duration) -> TimeRange {
-    // A bucket holds its end and not its start, a range its start and not its end: both borders move by one millisecond.
-    let after = |ts: Timestamp| Timestamp::from_millis(ts.floor_to(step).millis().saturating_add(1));
-    TimeRange { from: after(range.from), to: after(range.to) }
+/// What retention tells apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DataClass {
+    /// Readings as they came.
+    Readings,
+    /// Summaries of each hour; they may outlive the readings.
+    HourlySummaries,
+    /// Summaries of each day (UTC); they may outlive both.
+    DailySummaries,
+    /// Device events.
+    Events,
+    /// Messages that could not be taken, by their arrival.
+    Quarantine,
+}
+
+impl DataClass {
+    /// All of them.
+    pub const ALL: [Self; 5] =
+        [Self::Readings, Self::HourlySummaries, Self::DailySummaries, Self::Events, Self::Quarantine];
+}
+
+/// What was deleted of a device.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Deleted {
+    /// Samples of its readings.
+    pub samples: u64,
+    /// Its events.
+    pub events: u64,
+}
+
+/// The features' view of one device at one instant: for each signal a summary of each window that ends then.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Windows {
+    /// Sorted by signal; a summary a window in the order asked for. Signals without a sample in any window are left out.
+    pub signals: Vec<(SignalId, Vec<Summary>)>,
+}
+
+impl Windows {
+    /// The windows of readings.
+    #[must_use]
+    pub fn of(readings: &Readings, at: Timestamp, lengths: &[Duration]) -> Self {
+        let summary = |column: &[f64], length: Duration| {
+            let after = |ts: Timestamp| ts + Duration::from_millis(1);
+            let inside = readings.positions(TimeRange { from: after(at - length), to: after(at) });
+            let samples = readings.times.iter().zip(column).skip(inside.start).take(inside.len());
+            let samples = samples.filter(|(_, value)| !value.is_nan());
+            samples.fold(Summary::EMPTY, |all, (&ts, &value)| all.merge(&Summary::of(ts, value)))
+        };
+        let of_signal = |(signal, column): &(SignalId, Vec<f64>)| {
+            let summaries: Vec<Summary> = lengths.iter().map(|&length| summary(column, length)).collect();
+            summaries.iter().any(|summary| !summary.is_empty()).then(|| (signal.clone(), summaries))
+        };
+        Self { signals: readings.columns.iter().filter_map(of_signal).collect() }
+    }
 }
 
 /// Keeps what devices report.
@@ -232,9 +282,32 @@ pub trait TelemetryStore: Send + Sync + 'static {
     /// The newest sample of each signal of a device, by event time.
     async fn latest(&self, key: &DeviceKey) -> Result<Vec<Latest>, Error>;
 
-    /// Summaries of a device's signals in buckets that end at multiples of `step` and hold their end;
-    /// buckets that end in `(range.from, range.to]`. Bit for bit what [`Timeline::of`] makes of the readings.
-    async fn summaries(&self, key: &DeviceKey, range: TimeRange, step: Duration) -> Result<Timeline, Error>;
+    /// The earliest readings of a device in `range`, at most `limit` of them: read on from behind the last one. What a page
+    /// takes of memory does not grow with the range.
+    async fn page(
+        &self,
+        key: &DeviceKey,
+        range: TimeRange,
+        signals: Option<&[SignalId]>,
+        limit: usize,
+    ) -> Result<Readings, Error>;
+
+    /// Summaries of a device's signals in buckets that end at multiples of `step` and in `(range.from, range.to]`.
+    ///
+    /// What [`Timeline::closed`] makes of the readings: counts, extremes, first and last exactly, moments to rounding. Whole
+    /// hours and days may be answered from stored summaries, also where the readings are past their retention.
+    async fn summaries(
+        &self,
+        key: &DeviceKey,
+        range: TimeRange,
+        step: Duration,
+        closed: Closed,
+    ) -> Result<Timeline, Error>;
+
+    /// The feature scan: of each device, one summary a signal and window `(at - length, at]`, in the order asked for; uses
+    /// every core. Lengths are whole hours where they are to be quick, and so is `at` since 1970: whole hours are read from
+    /// stored summaries.
+    async fn windows(&self, keys: Vec<DeviceKey>, at: Timestamp, lengths: &[Duration]) -> Result<Vec<Windows>, Error>;
 
     /// Events of a tenant in `range`, of one device or of all, in order of time, device, code.
     async fn events(
@@ -244,8 +317,12 @@ pub trait TelemetryStore: Send + Sync + 'static {
         range: TimeRange,
     ) -> Result<Vec<DeviceEvent>, Error>;
 
-    /// Forgets a tenant's readings and events before `before`; may keep up to one chunk span more.
-    async fn retain(&self, tenant: &TenantId, before: Timestamp) -> Result<(), Error>;
+    /// Forgets what a tenant has of a class from before `before`; may keep up to one chunk span more.
+    async fn retain(&self, tenant: &TenantId, class: DataClass, before: Timestamp) -> Result<(), Error>;
+
+    /// Deletes everything of a device: readings, summaries, events. When this returns nothing of it comes back, not even
+    /// after a crash; what the device sends later is kept again.
+    async fn delete_device(&self, key: &DeviceKey) -> Result<Deleted, Error>;
 
     /// Quarantined messages with a number above `after`, at most `limit`, in order; of one tenant or (None) of all.
     async fn quarantine(

@@ -6,7 +6,7 @@ use axum::{Json as Answer, extract::State};
 use harbinger_core::{
     DeviceId, DeviceKey, Duration, SignalId, Summary, TimeRange, Timestamp,
     fleet::{Device, SignalSpec},
-    history::Readings,
+    history::{Closed, Readings},
 };
 use harbinger_store::{
     ledger::{
@@ -187,7 +187,7 @@ async fn buckets(
         let detail = format!("from, to and step {step} ask for more than {BUCKETS_MAX} buckets: take a longer step");
         return Err(Error::new(Code::BadRequest, detail));
     }
-    let timeline = state.telemetry.summaries(key, range, step).await?;
+    let timeline = state.telemetry.summaries(key, range, step, Closed::Right).await?;
     let wanted = |signal: &SignalId| signals.is_none_or(|signals| signals.contains(signal));
     let items = timeline
         .signals

@@ -14,7 +14,7 @@ use async_trait::async_trait;
 use bytes::BytesMut;
 use harbinger_core::{
     DeviceEvent, DeviceId, DeviceKey, SignalId, SystemClock, TenantId, TimeRange, Timestamp,
-    history::{Readings, Timeline},
+    history::{Closed, Readings, Timeline},
 };
 use harbinger_ingest::{
     AnonymousOnLoopback, Authenticator, OpenRegistrar, Options, Pipeline, Snapshot,
@@ -22,7 +22,10 @@ use harbinger_ingest::{
 };
 use harbinger_store::{
     Appended, Batch,
-    telemetry::{DeviceExtent, Error, Latest, MemoryStore, QuarantineEntry, SharedStore, StoreSize, TelemetryStore},
+    telemetry::{
+        DataClass, Deleted, DeviceExtent, Error, Latest, MemoryStore, QuarantineEntry, SharedStore, StoreSize,
+        TelemetryStore, Windows,
+    },
 };
 use rumqttc::mqttbytes::{
     QoS,
@@ -139,8 +142,26 @@ impl TelemetryStore for Gated {
         key: &DeviceKey,
         range: TimeRange,
         step: harbinger_core::Duration,
+        closed: Closed,
     ) -> Result<Timeline, Error> {
-        self.inner.summaries(key, range, step).await
+        self.inner.summaries(key, range, step, closed).await
+    }
+    async fn page(
+        &self,
+        key: &DeviceKey,
+        range: TimeRange,
+        signals: Option<&[SignalId]>,
+        limit: usize,
+    ) -> Result<Readings, Error> {
+        self.inner.page(key, range, signals, limit).await
+    }
+    async fn windows(
+        &self,
+        keys: Vec<DeviceKey>,
+        at: Timestamp,
+        lengths: &[harbinger_core::Duration],
+    ) -> Result<Vec<Windows>, Error> {
+        self.inner.windows(keys, at, lengths).await
     }
     async fn events(
         &self,
@@ -150,8 +171,11 @@ impl TelemetryStore for Gated {
     ) -> Result<Vec<DeviceEvent>, Error> {
         self.inner.events(tenant, device, range).await
     }
-    async fn retain(&self, tenant: &TenantId, before: Timestamp) -> Result<(), Error> {
-        self.inner.retain(tenant, before).await
+    async fn retain(&self, tenant: &TenantId, class: DataClass, before: Timestamp) -> Result<(), Error> {
+        self.inner.retain(tenant, class, before).await
+    }
+    async fn delete_device(&self, key: &DeviceKey) -> Result<Deleted, Error> {
+        self.inner.delete_device(key).await
     }
     async fn quarantine(
         &self,

@@ -22,14 +22,15 @@ use std::{
 use async_trait::async_trait;
 use harbinger_core::{
     DeviceEvent, DeviceId, DeviceKey, Duration, SignalId, TenantId, TimeRange, Timestamp,
-    history::{Readings, Timeline},
+    history::{Closed, Readings, Timeline},
 };
 use rayon::prelude::*;
 use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{
-    Appended, Batch, DeviceExtent, Error, Latest, QuarantineEntry, StoreSize, TelemetryStore, readings_of_buckets,
+    Appended, Batch, DataClass, Deleted, DeviceExtent, Error, Latest, QuarantineEntry, StoreSize, TelemetryStore,
+    Windows,
 };
 use compactor::{Compactor, Job};
 use shared::{Reader, Shared};
@@ -138,7 +139,7 @@ impl EmbeddedStore {
     }
 
     /// Sends the compactor a job and waits for its answer.
-    async fn ask_compactor(&self, job: impl FnOnce(Reply<()>) -> Job) -> Result<(), Error> {
+    async fn ask_compactor<T>(&self, job: impl FnOnce(Reply<T>) -> Job) -> Result<T, Error> {
         let (reply, answer) = oneshot::channel();
         self.jobs.send(job(reply)).map_err(|_| Error::Closed)?;
         answer.await.map_err(|_| Error::Closed)?
@@ -264,12 +265,35 @@ impl TelemetryStore for EmbeddedStore {
         self.read(move |shared, connection| reader::latest(shared, connection, &key)).await
     }
 
-    async fn summaries(&self, key: &DeviceKey, range: TimeRange, step: Duration) -> Result<Timeline, Error> {
-        let (key, range) = (key.clone(), readings_of_buckets(range, step));
+    async fn page(
+        &self,
+        key: &DeviceKey,
+        range: TimeRange,
+        signals: Option<&[SignalId]>,
+        limit: usize,
+    ) -> Result<Readings, Error> {
+        let mut page = self.scan(key, range, signals).await?;
+        page.truncate(limit);
+        Ok(page)
+    }
+
+    async fn summaries(
+        &self,
+        key: &DeviceKey,
+        range: TimeRange,
+        step: Duration,
+        closed: Closed,
+    ) -> Result<Timeline, Error> {
+        let (key, range) = (key.clone(), closed.times_of_buckets(range, step));
         self.read(move |shared, connection| {
-            Ok(Timeline::of(&reader::scan(shared, connection, &key, range, None)?, step))
+            Ok(Timeline::closed(&reader::scan(shared, connection, &key, range, None)?, step, closed))
         })
         .await
+    }
+
+    async fn windows(&self, keys: Vec<DeviceKey>, at: Timestamp, lengths: &[Duration]) -> Result<Vec<Windows>, Error> {
+        let all = self.scan_many(keys, TimeRange::ALL).await?;
+        Ok(all.par_iter().map(|readings| Windows::of(readings, at, lengths)).collect())
     }
 
     async fn events(
@@ -282,8 +306,12 @@ impl TelemetryStore for EmbeddedStore {
         self.read(move |shared, connection| reader::events(shared, connection, &tenant, device.as_ref(), range)).await
     }
 
-    async fn retain(&self, tenant: &TenantId, before: Timestamp) -> Result<(), Error> {
-        self.ask_compactor(|reply| Job::Retain(tenant.clone(), before, reply)).await
+    async fn retain(&self, tenant: &TenantId, class: DataClass, before: Timestamp) -> Result<(), Error> {
+        self.ask_compactor(|reply| Job::Retain(tenant.clone(), class, before, reply)).await
+    }
+
+    async fn delete_device(&self, key: &DeviceKey) -> Result<Deleted, Error> {
+        self.ask_compactor(|reply| Job::Delete(key.clone(), reply)).await
     }
 
     async fn quarantine(

@@ -10,15 +10,15 @@ use std::{
 use async_trait::async_trait;
 use harbinger_core::{
     DeviceEvent, DeviceId, DeviceKey, Duration, Reading, SignalId, TenantId, TimeRange, Timestamp,
-    history::{Readings, Timeline},
+    history::{Closed, Readings, Timeline},
 };
 use rayon::prelude::*;
 use tokio::sync::watch;
 
 use super::{
-    Appended, Batch, DeviceExtent, Error, Latest, QuarantineEntry, Quarantined, StoreSize, TelemetryStore,
+    Appended, Batch, DataClass, Deleted, DeviceExtent, Error, Latest, QuarantineEntry, Quarantined, StoreSize,
+    TelemetryStore, Windows,
     catalog::{Catalog, DeviceNumber, widen},
-    readings_of_buckets,
     rows::{Outcome, Rows, SignalNumber, classify},
 };
 
@@ -203,8 +203,32 @@ impl TelemetryStore for MemoryStore {
         Ok(newest)
     }
 
-    async fn summaries(&self, key: &DeviceKey, range: TimeRange, step: Duration) -> Result<Timeline, Error> {
-        Ok(Timeline::of(&self.read().scan(key, readings_of_buckets(range, step), None), step))
+    async fn page(
+        &self,
+        key: &DeviceKey,
+        range: TimeRange,
+        signals: Option<&[SignalId]>,
+        limit: usize,
+    ) -> Result<Readings, Error> {
+        let mut page = self.read().scan(key, range, signals);
+        page.truncate(limit);
+        Ok(page)
+    }
+
+    async fn summaries(
+        &self,
+        key: &DeviceKey,
+        range: TimeRange,
+        step: Duration,
+        closed: Closed,
+    ) -> Result<Timeline, Error> {
+        let range = closed.times_of_buckets(range, step);
+        Ok(Timeline::closed(&self.read().scan(key, range, None), step, closed))
+    }
+
+    async fn windows(&self, keys: Vec<DeviceKey>, at: Timestamp, lengths: &[Duration]) -> Result<Vec<Windows>, Error> {
+        let held = self.read();
+        Ok(keys.par_iter().map(|key| Windows::of(&held.scan(key, TimeRange::ALL, None), at, lengths)).collect())
     }
 
     async fn events(
@@ -219,18 +243,40 @@ impl TelemetryStore for MemoryStore {
         Ok(wanted.cloned().collect())
     }
 
-    async fn retain(&self, tenant: &TenantId, before: Timestamp) -> Result<(), Error> {
+    async fn retain(&self, tenant: &TenantId, class: DataClass, before: Timestamp) -> Result<(), Error> {
         let mut held = self.write();
-        let Held { catalog, devices, events, .. } = &mut *held;
-        for (number, rows) in (0..).zip(devices) {
-            if catalog.device(number).is_some_and(|key| key.tenant == *tenant) {
-                rows.drop_before(before.millis());
+        let Held { catalog, devices, events, quarantine, .. } = &mut *held;
+        match class {
+            DataClass::Readings => {
+                for (number, rows) in (0..).zip(devices) {
+                    if catalog.device(number).is_some_and(|key| key.tenant == *tenant) {
+                        rows.drop_before(before.millis());
+                    }
+                }
+            }
+            // There are none: they are made of readings when asked for.
+            DataClass::HourlySummaries | DataClass::DailySummaries => {}
+            DataClass::Events => {
+                if let Some(events) = events.get_mut(tenant) {
+                    events.retain(|(ts, _, _), _| *ts >= before);
+                }
+            }
+            DataClass::Quarantine => {
+                quarantine.retain(|_, message| message.tenant.as_ref() != Some(tenant) || message.received_at >= before)
             }
         }
-        if let Some(events) = events.get_mut(tenant) {
-            events.retain(|(ts, _, _), _| *ts >= before);
-        }
         Ok(())
+    }
+
+    async fn delete_device(&self, key: &DeviceKey) -> Result<Deleted, Error> {
+        let mut held = self.write();
+        let Held { catalog, devices, events, .. } = &mut *held;
+        let rows = catalog.find_device(key).and_then(|number| devices.get_mut(number as usize));
+        let samples = rows.map(|rows| std::mem::take(rows).samples()).unwrap_or(0);
+        let of_tenant = events.entry(key.tenant.clone()).or_default();
+        let before = of_tenant.len();
+        of_tenant.retain(|(_, device, _), _| *device != key.device);
+        Ok(Deleted { samples, events: (before - of_tenant.len()) as u64 })
     }
 
     async fn quarantine(

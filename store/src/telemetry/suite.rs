@@ -3,11 +3,13 @@
 use std::sync::Arc;
 
 use harbinger_core::{
-    DeviceEvent, DeviceId, DeviceKey, Duration, Reading, Severity, SignalId, TenantId, TimeRange, Timestamp,
-    history::{Readings, Timeline},
+    DeviceEvent, DeviceId, DeviceKey, Duration, Reading, Severity, SignalId, Summary, TenantId, TimeRange, Timestamp,
+    history::{Closed, Readings, Timeline},
 };
 
-use super::{ARRIVAL_SIGNAL, Appended, Batch, Error, Latest, Quarantined, SharedStore, TelemetryStore};
+use super::{
+    ARRIVAL_SIGNAL, Appended, Batch, DataClass, Error, Latest, Quarantined, SharedStore, TelemetryStore, Windows,
+};
 
 /// A store under test, and the folder that goes when the test ends.
 pub(super) struct Fixture {
@@ -30,7 +32,11 @@ macro_rules! telemetry_store_suite {
             events_are_idempotent_and_in_order,
             quarantine_is_listed_and_removed,
             summaries_are_those_of_all_readings,
+            windows_are_those_of_all_readings,
+            pages_follow_each_other_without_gap,
             retention_forgets_what_is_older,
+            classes_are_retained_each_by_itself,
+            a_deleted_device_is_gone_and_may_come_back,
             tenants_never_see_each_other,
             extents_follow_readings_and_events,
             many_devices_are_scanned_in_the_order_asked_for,
@@ -90,6 +96,12 @@ pub(super) async fn append(store: &dyn TelemetryStore, readings: Vec<Reading>) -
 
 pub(super) async fn scan(store: &dyn TelemetryStore, device: &str) -> Readings {
     store.scan(&key(device), TimeRange::ALL, None).await.unwrap()
+}
+
+async fn forget_all(store: &dyn TelemetryStore, tenant: &TenantId, before: Timestamp) {
+    for class in DataClass::ALL {
+        store.retain(tenant, class, before).await.unwrap();
+    }
 }
 
 /// Minutes and values of a signal.
@@ -267,14 +279,132 @@ pub(super) async fn summaries_are_those_of_all_readings(store: &dyn TelemetrySto
     append(store, vec![reading("a", 3, &[("y", 4.0)]), reading("a", 7, &[("x", 5.0)])]).await;
     let step = Duration::from_hours(1);
     for (from, to) in [(0, 2800), (60, 180), (61, 179), (59, 241), (-500, 5000)] {
-        let got = store.summaries(&key("a"), TimeRange { from: at(from), to: at(to) }, step).await.unwrap();
-        let mut expected = Timeline::of(&scan(store, "a").await, step);
-        for (_, buckets) in &mut expected.signals {
-            buckets.retain(|(end, _)| at(from) < *end && *end <= at(to));
+        for closed in [Closed::Left, Closed::Right] {
+            let range = TimeRange { from: at(from), to: at(to) };
+            let got = store.summaries(&key("a"), range, step, closed).await.unwrap();
+            let mut expected = Timeline::closed(&scan(store, "a").await, step, closed);
+            for (_, buckets) in &mut expected.signals {
+                buckets.retain(|(end, _)| at(from) < *end && *end <= at(to));
+            }
+            expected.signals.retain(|(_, buckets)| !buckets.is_empty());
+            check_same_timeline(&got, &expected);
         }
-        expected.signals.retain(|(_, buckets)| !buckets.is_empty());
-        assert_eq!(got, expected, "from {from} to {to}");
     }
+}
+
+/// Counts, extremes, first and last are the same; moments are to 1e-9.
+#[track_caller]
+fn check_same_timeline(got: &Timeline, expected: &Timeline) {
+    let buckets = |timeline: &Timeline| -> Vec<(SignalId, Timestamp, Summary)> {
+        let all = timeline.signals.iter();
+        all.flat_map(|(signal, buckets)| buckets.iter().map(move |(end, s)| (signal.clone(), *end, *s))).collect()
+    };
+    let (got, expected) = (buckets(got), buckets(expected));
+    assert_eq!(got.len(), expected.len(), "{got:?} is not {expected:?}");
+    for (one, other) in got.iter().zip(&expected) {
+        assert_eq!((&one.0, one.1), (&other.0, other.1));
+        check_same_summary(&one.2, &other.2);
+    }
+}
+
+#[track_caller]
+pub(super) fn check_same_summary(one: &Summary, other: &Summary) {
+    let exact = |s: &Summary| (s.count, s.min, s.max, s.first, s.last, s.first_ts, s.last_ts);
+    assert_eq!(exact(one), exact(other));
+    let close = |a: f64, b: f64| (a - b).abs() <= 1e-9 * (1.0 + a.abs().max(b.abs()));
+    assert!(close(one.mean, other.mean), "{one:?} is not {other:?}");
+    assert!(close(one.stddev().unwrap(), other.stddev().unwrap()), "{one:?} is not {other:?}");
+    match (one.slope_per_hour(), other.slope_per_hour()) {
+        (Some(a), Some(b)) => assert!(close(a, b), "{one:?} is not {other:?}"),
+        (a, b) => assert_eq!(a, b),
+    }
+}
+
+pub(super) async fn windows_are_those_of_all_readings(store: &dyn TelemetryStore) {
+    let wave = |i: i64| 20.0 + ((i * 37) % 101) as f64 / 10.0;
+    append(store, (0..500).map(|i| reading("a", i * 7, &[("x", wave(i)), ("y", wave(i * i))])).collect()).await;
+    append(store, (0..30).map(|i| reading("b", i * 60, &[("x", wave(i))])).collect()).await;
+    store.compact().await.unwrap();
+    append(store, vec![reading("b", 30 * 60, &[("x", 9.0)]), reading("a", 3, &[("y", 4.0)])]).await;
+    let lengths = [Duration::from_hours(1), Duration::from_hours(24), Duration::from_days(7)];
+    let keys = vec![key("b"), key("nobody"), key("a")];
+    for minute in [30 * 60, 30 * 60 + 1, 24 * 60, 0, -5, 100_000] {
+        let got = store.windows(keys.clone(), at(minute), &lengths).await.unwrap();
+        for (windows, device) in got.iter().zip(["b", "nobody", "a"]) {
+            let expected = Windows::of(&scan(store, device).await, at(minute), &lengths);
+            assert_eq!(windows.signals.len(), expected.signals.len(), "{device} at {minute}");
+            for ((name, got), (expected_name, expected)) in windows.signals.iter().zip(&expected.signals) {
+                assert_eq!(name, expected_name);
+                for (got, expected) in got.iter().zip(expected) {
+                    match expected.count {
+                        0 => assert_eq!(got.count, 0),
+                        _ => check_same_summary(got, expected),
+                    }
+                }
+            }
+        }
+    }
+}
+
+pub(super) async fn pages_follow_each_other_without_gap(store: &dyn TelemetryStore) {
+    append(store, (0..100).map(|i| reading("a", i * 600, &[("x", i as f64)])).collect()).await;
+    store.compact().await.unwrap();
+    append(store, (0..40).map(|i| reading("a", i * 1_501, &[("y", i as f64)])).collect()).await;
+    for signals in [None, Some([signal("y")].as_slice())] {
+        let all = store.scan(&key("a"), TimeRange::ALL, signals).await.unwrap();
+        for limit in [1, 7, 1000] {
+            let (mut range, mut times) = (TimeRange::ALL, Vec::new());
+            loop {
+                let page = store.page(&key("a"), range, signals, limit).await.unwrap();
+                assert!(page.len() <= limit);
+                let Some(&last) = page.times.last() else { break };
+                times.extend(page.times);
+                range.from = last + Duration::from_millis(1);
+            }
+            assert_eq!(times, all.times, "limit {limit}");
+        }
+    }
+}
+
+pub(super) async fn a_deleted_device_is_gone_and_may_come_back(store: &dyn TelemetryStore) {
+    let readings = |device| (0..20).map(|i| reading(device, i * 60, &[("x", i as f64), ("y", 1.0)])).collect();
+    for device in ["a", "b"] {
+        append(store, readings(device)).await;
+    }
+    store.compact().await.unwrap();
+    append(store, vec![reading("a", 5000, &[("x", 1.0)])]).await;
+    store.append(Batch { events: vec![event("a", 0, "E"), event("b", 0, "E")], ..Batch::default() }).await.unwrap();
+    let deleted = store.delete_device(&key("a")).await.unwrap();
+    assert_eq!((deleted.samples, deleted.events), (41, 1));
+    assert!(scan(store, "a").await.is_empty());
+    assert_eq!(store.latest(&key("a")).await.unwrap(), []);
+    assert_eq!(store.extents(&key("a").tenant).await.unwrap().len(), 1);
+    assert_eq!(store.events(&key("a").tenant, None, TimeRange::ALL).await.unwrap().len(), 1);
+    assert_eq!(scan(store, "b").await.len(), 20);
+    assert_eq!(store.delete_device(&key("nobody")).await.unwrap(), Default::default());
+    assert_eq!(counts(append(store, readings("a")).await), (20, 0, 0));
+    assert_eq!(scan(store, "a").await.len(), 20);
+}
+
+pub(super) async fn classes_are_retained_each_by_itself(store: &dyn TelemetryStore) {
+    let day = 24 * 60;
+    append(store, (0..90).map(|i| reading("a", i * day, &[("x", i as f64)])).collect()).await;
+    let batch = Batch {
+        events: vec![event("a", 0, "old"), event("a", 80 * day, "new")],
+        quarantined: vec![message(Some("acme"), "old"), message(Some("other"), "theirs")],
+        ..Batch::default()
+    };
+    store.append(batch).await.unwrap();
+    let tenant = key("a").tenant;
+    store.retain(&tenant, DataClass::Events, at(40 * day)).await.unwrap();
+    assert_eq!(store.events(&tenant, None, TimeRange::ALL).await.unwrap().len(), 1);
+    assert_eq!(scan(store, "a").await.len(), 90);
+    store.retain(&tenant, DataClass::Quarantine, at(1)).await.unwrap();
+    let left = store.quarantine(None, 0, 10).await.unwrap();
+    assert_eq!(left.iter().map(|entry| entry.message.topic.as_str()).collect::<Vec<_>>(), ["theirs"]);
+    store.retain(&tenant, DataClass::Readings, at(61 * day)).await.unwrap();
+    assert!(scan(store, "a").await.len() < 60);
+    assert_eq!(store.events(&tenant, None, TimeRange::ALL).await.unwrap().len(), 1);
 }
 
 pub(super) async fn retention_forgets_what_is_older(store: &dyn TelemetryStore) {
@@ -285,7 +415,7 @@ pub(super) async fn retention_forgets_what_is_older(store: &dyn TelemetryStore) 
     let events = vec![event("a", 0, "old"), event("a", 80 * day, "new")];
     store.append(Batch { events, ..Batch::default() }).await.unwrap();
     let tenant = key("a").tenant;
-    store.retain(&tenant, at(61 * day)).await.unwrap();
+    forget_all(store, &tenant, at(61 * day)).await;
     let found = scan(store, "a").await;
     // May keep up to a chunk's span more, 30 days at the most.
     assert!(found.times[0] > at(30 * day) && found.times[0] <= at(61 * day), "{:?}", found.times[0]);
@@ -293,7 +423,7 @@ pub(super) async fn retention_forgets_what_is_older(store: &dyn TelemetryStore) 
     let left = store.events(&tenant, None, TimeRange::ALL).await.unwrap();
     assert_eq!(left.iter().map(|event| &*event.code).collect::<Vec<_>>(), ["new"]);
     assert_eq!(store.extents(&tenant).await.unwrap()[0].readings.unwrap().0, found.times[0]);
-    store.retain(&tenant, at(1000 * day)).await.unwrap();
+    forget_all(store, &tenant, at(1000 * day)).await;
     assert_eq!(store.extents(&tenant).await.unwrap(), []);
     assert_eq!(store.tenants().await.unwrap(), []);
     assert_eq!(store.size().await.unwrap().samples, 0);
@@ -310,7 +440,7 @@ pub(super) async fn tenants_never_see_each_other(store: &dyn TelemetryStore) {
     assert_eq!(store.tenants().await.unwrap(), [key("a").tenant, other.tenant.clone()]);
     assert_eq!(samples(&scan(store, "a").await, "x"), [(0, 1.0)]);
     assert_eq!(store.events(&key("a").tenant, None, TimeRange::ALL).await.unwrap(), []);
-    store.retain(&key("a").tenant, Timestamp::MAX).await.unwrap();
+    forget_all(store, &key("a").tenant, Timestamp::MAX).await;
     assert_eq!(store.tenants().await.unwrap(), std::slice::from_ref(&other.tenant));
     assert_eq!(samples(&store.scan(&other, TimeRange::ALL, None).await.unwrap(), "x"), [(0, 2.0)]);
 }

@@ -6,7 +6,7 @@ use super::{
     chunk::{ChunkKey, Span},
     tail::Extent,
 };
-use crate::telemetry::{catalog::DeviceNumber, rows::SignalNumber};
+use crate::telemetry::{DataClass, Deleted, catalog::DeviceNumber, rows::SignalNumber};
 
 /// A chunk to be written.
 #[derive(Debug)]
@@ -106,23 +106,37 @@ pub(super) fn trim_log(connection: &Connection, through: i64) -> rusqlite::Resul
     Ok(deleted as i64 == LOG_ROWS_A_TRIM)
 }
 
-/// Deletes the chunks and events of devices that lie wholly before `before`; how many samples fewer there are.
-pub(super) fn forget(connection: &Connection, devices: &[DeviceNumber], before: i64) -> rusqlite::Result<i64> {
-    let chunks = "DELETE FROM chunks WHERE device = ?1 AND start_ms < ?2 AND last_ms < ?2 RETURNING samples";
-    let mut fewer = 0;
+/// Deletes what devices have of a class that lies wholly before `before`, and how much that was. Quarantined messages belong
+/// to no device.
+pub(super) fn forget(
+    connection: &Connection,
+    devices: &[DeviceNumber],
+    class: DataClass,
+    before: i64,
+) -> rusqlite::Result<Deleted> {
+    let mut gone = Deleted::default();
     for device in devices {
-        let mut statement = connection.prepare_cached(chunks)?;
-        fewer +=
-            statement.query_map(params![device, before], |row| row.get::<_, i64>(0))?.sum::<rusqlite::Result<i64>>()?;
-        for table in [
-            "DELETE FROM damaged WHERE device = ?1 AND start_ms + span_ms <= ?2",
-            "DELETE FROM events WHERE device = ?1 AND ts_ms < ?2",
-        ] {
-            connection.prepare_cached(table)?.execute(params![device, before])?;
+        match class {
+            DataClass::Readings => gone.samples += forget_chunks(connection, *device, before)?,
+            DataClass::Events => {
+                let events = "DELETE FROM events WHERE device = ?1 AND ts_ms < ?2";
+                gone.events += connection.prepare_cached(events)?.execute(params![device, before])? as u64;
+            }
+            DataClass::HourlySummaries | DataClass::DailySummaries | DataClass::Quarantine => {}
         }
     }
-    add_samples(connection, -fewer)?;
-    Ok(fewer)
+    add_samples(connection, -i64::try_from(gone.samples).unwrap_or(i64::MAX))?;
+    Ok(gone)
+}
+
+fn forget_chunks(connection: &Connection, device: DeviceNumber, before: i64) -> rusqlite::Result<u64> {
+    let chunks = "DELETE FROM chunks WHERE device = ?1 AND start_ms < ?2 AND last_ms < ?2 RETURNING samples";
+    let mut statement = connection.prepare_cached(chunks)?;
+    let samples = statement.query_map(params![device, before], |row| row.get::<_, i64>(0))?;
+    let samples = samples.sum::<rusqlite::Result<i64>>()?.unsigned_abs();
+    let damaged = "DELETE FROM damaged WHERE device = ?1 AND start_ms + span_ms <= ?2";
+    connection.prepare_cached(damaged)?.execute(params![device, before])?;
+    Ok(samples)
 }
 
 /// Earliest and latest reading of a device in chunks, and earliest and latest event.

@@ -9,7 +9,7 @@
 
 use std::sync::{Arc, atomic::Ordering, mpsc as jobs};
 
-use harbinger_core::{TenantId, Timestamp};
+use harbinger_core::{DeviceKey, TenantId, Timestamp};
 use rayon::prelude::*;
 use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot};
@@ -24,7 +24,7 @@ use super::{
     writer::{Command, Reply},
 };
 use crate::telemetry::{
-    Error,
+    DataClass, Deleted, Error,
     catalog::DeviceNumber,
     rows::{Rows, SignalNumber},
 };
@@ -41,8 +41,10 @@ const DEVICES_A_FORGETTING: usize = 32;
 pub(super) enum Job {
     /// Moves everything that is in the log by now into chunks.
     Compact(Option<Reply<()>>),
-    /// Deletes a tenant's chunks and events before a time.
-    Retain(TenantId, Timestamp, Reply<()>),
+    /// Forgets what a tenant has of a class from before a time.
+    Retain(TenantId, DataClass, Timestamp, Reply<()>),
+    /// Deletes everything of a device.
+    Delete(DeviceKey, Reply<Deleted>),
     /// Ends the thread.
     Stop,
 }
@@ -74,7 +76,10 @@ impl Compactor {
                         None => self.report(done),
                     }
                 }
-                Job::Retain(tenant, before, reply) => drop(reply.send(self.retain(&tenant, before))),
+                Job::Retain(tenant, class, before, reply) => {
+                    drop(reply.send(self.retain(&tenant, class, before)));
+                }
+                Job::Delete(key, reply) => drop(reply.send(self.delete(&key))),
                 Job::Stop => return,
             }
         }
@@ -143,23 +148,43 @@ impl Compactor {
         Ok(DeviceWork { device, known, span, cells })
     }
 
-    fn retain(&self, tenant: &TenantId, before: Timestamp) -> Result<(), Error> {
-        // What is old in the log goes too. Where the disk is full deleting is what makes room, so it comes all the same.
-        match self.compact() {
-            Ok(()) | Err(Error::Full { .. }) => {}
-            Err(error) => return Err(error),
+    fn retain(&self, tenant: &TenantId, class: DataClass, before: Timestamp) -> Result<(), Error> {
+        match class {
+            DataClass::Readings => self.compact_to_forget()?,
+            DataClass::Events => {}
+            DataClass::Quarantine => {
+                return self.ask(|reply| Command::ForgetQuarantined(tenant.clone(), before.millis(), reply));
+            }
+            DataClass::HourlySummaries | DataClass::DailySummaries => return Ok(()),
         }
         let is_old = |extent: Option<(i64, i64)>| extent.is_some_and(|(first, _)| first < before.millis());
         let old: Vec<DeviceNumber> = {
             let tail = self.shared.tail();
             let of_tenant = tail.catalog.devices_from(0).filter(|(_, key)| key.tenant == *tenant);
             let known = of_tenant.filter_map(|(number, _)| Some((number, tail.device(number)?)));
-            known.filter(|(_, d)| is_old(d.readings) || is_old(d.events)).map(|(number, _)| number).collect()
+            known
+                .filter(|(_, d)| is_old(if class == DataClass::Events { d.events } else { d.readings }))
+                .map(|(number, _)| number)
+                .collect()
         };
         for devices in old.chunks(DEVICES_A_FORGETTING) {
-            self.ask(|reply| Command::Forget(devices.to_vec(), before.millis(), reply))?;
+            self.ask(|reply| Command::Forget(devices.to_vec(), class, before.millis(), reply))?;
         }
         Ok(())
+    }
+
+    /// What is old in the log goes too. Where the disk is full deleting is what makes room, so it comes all the same.
+    fn compact_to_forget(&self) -> Result<(), Error> {
+        match self.compact() {
+            Ok(()) | Err(Error::Full { .. }) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn delete(&self, key: &DeviceKey) -> Result<Deleted, Error> {
+        let Some(device) = self.shared.tail().catalog.find_device(key) else { return Ok(Deleted::default()) };
+        self.compact()?;
+        self.ask(|reply| Command::Delete(device, reply))
     }
 
     fn send<T>(&self, command: impl FnOnce(Reply<T>) -> Command) -> Result<oneshot::Receiver<Result<T, Error>>, Error> {

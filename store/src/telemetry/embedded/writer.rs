@@ -11,6 +11,7 @@
 
 use std::sync::{Arc, atomic::Ordering};
 
+use harbinger_core::TenantId;
 use rusqlite::{Connection, params};
 use tokio::sync::{mpsc, oneshot};
 
@@ -22,9 +23,10 @@ use super::{
     log::Group,
     schema,
     shared::Shared,
+    tail::Extent,
 };
 use crate::telemetry::{
-    Appended, Batch, Error,
+    Appended, Batch, DataClass, Deleted, Error,
     catalog::{Catalog, DeviceNumber, widen},
     rows::Outcome,
 };
@@ -44,8 +46,12 @@ pub(super) enum Command {
     Install(Vec<DeviceChange>, Reply<()>),
     /// Deletes some log rows up to a sequence; whether there are more.
     TrimLog(i64, Reply<bool>),
-    /// Deletes chunks and events of devices before a time.
-    Forget(Vec<DeviceNumber>, i64, Reply<()>),
+    /// Deletes what devices have of a class from before a time.
+    Forget(Vec<DeviceNumber>, DataClass, i64, Reply<()>),
+    /// Deletes a tenant's quarantined messages from before a time.
+    ForgetQuarantined(TenantId, i64, Reply<()>),
+    /// Deletes everything that a device has outside the tail.
+    Delete(DeviceNumber, Reply<Deleted>),
     /// Does what waits, then ends.
     Close(Reply<()>),
 }
@@ -121,7 +127,13 @@ impl Writer {
                 Command::Freeze(reply) => drop(reply.send(self.freeze())),
                 Command::Install(changes, reply) => drop(reply.send(self.install(changes))),
                 Command::TrimLog(through, reply) => drop(reply.send(self.trim_log(through))),
-                Command::Forget(devices, before, reply) => drop(reply.send(self.forget(&devices, before))),
+                Command::Forget(devices, class, before, reply) => {
+                    drop(reply.send(self.forget(&devices, class, before)));
+                }
+                Command::ForgetQuarantined(tenant, before, reply) => {
+                    drop(reply.send(self.forget_quarantined(&tenant, before)));
+                }
+                Command::Delete(device, reply) => drop(reply.send(self.delete(device))),
                 Command::Close(reply) => {
                     self.commands.close();
                     closing.push(reply);
@@ -306,14 +318,36 @@ impl Writer {
             .map_err(|failure| self.error(&failure))
     }
 
-    fn forget(&mut self, devices: &[DeviceNumber], before: i64) -> Result<(), Error> {
-        let forgotten = self.transaction("delete old chunks", |connection| {
-            let fewer = changes::forget(connection, devices, before)?;
+    fn forget(&mut self, devices: &[DeviceNumber], class: DataClass, before: i64) -> Result<(), Error> {
+        let forgotten = self.transaction("delete what is old", |connection| {
+            let gone = changes::forget(connection, devices, class, before)?;
             let left = devices.iter().map(|&device| changes::extents(connection, device));
-            Ok((fewer, left.collect::<rusqlite::Result<Vec<_>>>()?))
+            Ok((gone, left.collect::<rusqlite::Result<Vec<_>>>()?))
         });
-        let (fewer, left) = forgotten.map_err(|failure| self.error(&failure))?;
-        self.shared.samples_in_chunks.fetch_sub(fewer, Ordering::Relaxed);
+        let (gone, left) = forgotten.map_err(|failure| self.error(&failure))?;
+        self.forgotten(gone.samples, devices, left);
+        Ok(())
+    }
+
+    /// Deletes what a device has in chunks, summaries and events; the tail keeps what came since the last compaction.
+    fn delete(&mut self, device: DeviceNumber) -> Result<Deleted, Error> {
+        let deleted = self.transaction("delete a device", |connection| {
+            let mut gone = Deleted::default();
+            for class in DataClass::ALL {
+                let of_class = changes::forget(connection, &[device], class, i64::MAX)?;
+                gone.samples += of_class.samples;
+                gone.events += of_class.events;
+            }
+            Ok((gone, changes::extents(connection, device)?))
+        });
+        let (gone, left) = deleted.map_err(|failure| self.error(&failure))?;
+        self.forgotten(gone.samples, &[device], vec![left]);
+        Ok(gone)
+    }
+
+    /// Memory follows the file.
+    fn forgotten(&mut self, samples: u64, devices: &[DeviceNumber], left: Vec<(Extent, Extent)>) {
+        self.shared.samples_in_chunks.fetch_sub(i64::try_from(samples).unwrap_or(i64::MAX), Ordering::Relaxed);
         let mut tail = self.shared.tail_mut();
         for (&number, (in_chunks, events)) in devices.iter().zip(left) {
             self.cache.remove(number);
@@ -324,7 +358,14 @@ impl Writer {
             let device = tail.device_mut(number);
             (device.readings, device.events) = (readings, events);
         }
-        Ok(())
+    }
+
+    fn forget_quarantined(&mut self, tenant: &TenantId, before: i64) -> Result<(), Error> {
+        let delete = "DELETE FROM quarantine WHERE tenant = ?1 AND received_ms < ?2";
+        self.transaction("delete old quarantined messages", |connection| {
+            connection.prepare_cached(delete)?.execute(params![tenant.as_str(), before]).map(drop)
+        })
+        .map_err(|failure| self.error(&failure))
     }
 
     fn remove_quarantined(&mut self, id: i64) -> Result<bool, Error> {
