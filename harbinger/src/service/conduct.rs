@@ -2,6 +2,9 @@
 //!
 //! A cycle's progress is written with the rest of it. Where the process dies before the commit, the worker finds the same
 //! cycle again; after the commit it goes on behind it. Nothing is applied twice and nothing is left out.
+//!
+//! Of the processes that share a ledger the holder of a lease works; the others follow event time and wait. Whatever was
+//! computed under the lease is applied in a transaction that asks whether it has not changed hands since.
 
 use std::{
     sync::Arc,
@@ -14,12 +17,12 @@ use harbinger_analytics::{
     plan::Plan,
     worker::{Cycle, Worker, watermark},
 };
-use harbinger_api::ControlError;
 use harbinger_core::{Clock, Probability, Severity, TenantId, Timestamp, fleet::Part, ids::new_id};
 use harbinger_store::{
     Ledger,
     ledger::{
-        self, Connection, changes,
+        self, Connection, WriteTransaction, changes,
+        leases::{Lease, Permit},
         models::{self, State},
         orders::{self, Order, OrderKind},
         plans::{self, PlanRow},
@@ -29,11 +32,15 @@ use harbinger_store::{
     telemetry::SharedStore,
 };
 use serde_json::json;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::control::EventTimes;
 use crate::config;
+
+mod on_demand;
+
+pub(super) use on_demand::Command;
 
 /// The failure mode of an alert that a model raised.
 const PREDICTED: &str = "predicted";
@@ -47,14 +54,6 @@ const KEEP_CHANGES: harbinger_core::Duration = harbinger_core::Duration::from_da
 const PRUNE_EVERY: StdDuration = StdDuration::from_secs(3600);
 /// Pause after a cycle that failed, so that a full disk is not hammered.
 const AFTER_FAILURE: StdDuration = StdDuration::from_secs(5);
-
-/// Something that the interface asks for between cycles.
-pub(super) enum Command {
-    /// Plan now.
-    Plan { tenant: TenantId, as_of: Option<Timestamp>, answer: oneshot::Sender<Result<String, ControlError>> },
-    /// Train now.
-    Train { tenant: TenantId, answer: oneshot::Sender<Result<String, ControlError>> },
-}
 
 /// Which orders need no person.
 #[derive(Debug, Clone, Copy)]
@@ -88,6 +87,8 @@ enum Error {
     Alerts(#[from] harbinger_alerts::Error),
     #[error(transparent)]
     Telemetry(#[from] harbinger_store::telemetry::Error),
+    #[error("another process took over meanwhile: what was found here is left out, and found again there")]
+    Superseded,
     #[error("a plan could not be written as JSON")]
     Json(#[from] serde_json::Error),
 }
@@ -97,6 +98,7 @@ pub(super) struct Conductor {
     pub(super) worker: Worker,
     pub(super) telemetry: SharedStore,
     pub(super) ledger: Ledger,
+    pub(super) lease: Lease,
     pub(super) alerts: Alerts,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) policy: Policy,
@@ -152,7 +154,7 @@ impl Conductor {
         }
     }
 
-    /// One cycle for each tenant that has come far enough; whether any had.
+    /// One cycle for each tenant that has come far enough, where it is this process that works; whether any had.
     async fn round(&mut self, quiet: bool, shutdown: &CancellationToken) -> Result<bool, Error> {
         let mut worked = false;
         for tenant in self.telemetry.tenants().await? {
@@ -162,9 +164,14 @@ impl Conductor {
             if let Some(at) = watermark(&self.telemetry.extents(&tenant).await?) {
                 self.event_times.set(&tenant, at);
             }
+            let Some(permit) = self.lease.permit(harbinger_core::Duration::ZERO) else {
+                // Whoever works meanwhile changes what this worker knows of the tenant.
+                self.worker.forget(&tenant);
+                continue;
+            };
             let Some(cycle) = self.worker.next(&tenant, quiet).await? else { continue };
             worked = true;
-            if let Err(error) = self.apply(&cycle).await {
+            if let Err(error) = self.apply(&cycle, permit).await {
                 self.worker.forget(&tenant);
                 return Err(error);
             }
@@ -188,9 +195,9 @@ impl Conductor {
     }
 
     /// Writes everything that a cycle found, and how far it came, in one transaction.
-    async fn apply(&self, cycle: &Cycle) -> Result<(), Error> {
+    async fn apply(&self, cycle: &Cycle, permit: Permit) -> Result<(), Error> {
         let started = Instant::now();
-        let mut tx = self.ledger.write().await?;
+        let mut tx = self.write_under(permit).await?;
         let tenant = &cycle.tenant;
         registry::ensure_tenant(&mut tx, tenant, self.clock.now()).await?;
         if cycle.trained {
@@ -210,6 +217,12 @@ impl Conductor {
             trained = cycle.trained, millis = started.elapsed().as_millis(), "cycle applied"
         );
         Ok(())
+    }
+
+    /// A transaction for what was found since `permit` was given.
+    async fn write_under(&self, permit: Permit) -> Result<WriteTransaction, Error> {
+        let mut tx = self.ledger.write().await?;
+        if permit.stands(&mut tx).await? { Ok(tx) } else { Err(Error::Superseded) }
     }
 
     async fn keep_model(&self, tx: &mut Connection, tenant: &TenantId, model: &Model) -> Result<(), Error> {
@@ -283,46 +296,6 @@ impl Conductor {
         self.alerts.publish(tx, tenant, &event, &order.order_id, at, &data).await?;
         Ok(())
     }
-
-    async fn obey(&mut self, command: Command) {
-        match command {
-            Command::Plan { tenant, as_of, answer } => {
-                let planned = self.plan_now(&tenant, as_of).await.map_err(failed("plan"));
-                // Whoever asked may have gone; the plan stands all the same.
-                let _ = answer.send(planned.and_then(|id| id.ok_or_else(nothing_yet)));
-            }
-            Command::Train { tenant, answer } => {
-                let trained = self.train_now(&tenant).await.map_err(failed("train"));
-                let _ = answer.send(trained.and_then(|version| version.ok_or_else(nothing_yet)));
-            }
-        }
-        self.tell();
-    }
-
-    async fn plan_now(&mut self, tenant: &TenantId, as_of: Option<Timestamp>) -> Result<Option<String>, Error> {
-        let Some(plan) = self.worker.plan_now(tenant, as_of).await? else { return Ok(None) };
-        let mut tx = self.ledger.write().await?;
-        let plan_id = self.keep_plan(&mut tx, tenant, &plan).await?;
-        tx.commit().await.map_err(ledger::Error::from)?;
-        Ok(Some(plan_id))
-    }
-
-    async fn train_now(&mut self, tenant: &TenantId) -> Result<Option<String>, Error> {
-        let Some(model) = self.worker.train_now(tenant).await? else { return Ok(None) };
-        let mut tx = self.ledger.write().await?;
-        self.keep_model(&mut tx, tenant, &model).await?;
-        tx.commit().await.map_err(ledger::Error::from)?;
-        self.worker.forget(tenant);
-        Ok(Some(model.version.clone()))
-    }
-}
-
-fn failed(attempt: &'static str) -> impl FnOnce(Error) -> ControlError {
-    move |error| ControlError::Failed { attempt, source: Box::new(error) }
-}
-
-fn nothing_yet() -> ControlError {
-    ControlError::Conflict("the tenant has not reported enough to be scored yet".to_owned())
 }
 
 fn row(prediction: &Prediction, model: &Model) -> predictions::Prediction {

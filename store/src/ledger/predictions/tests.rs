@@ -1,8 +1,15 @@
 //! Predictions come back bit for bit, page to their end, and are written quickly.
 
 use super::*;
-use crate::ledger::Ledger;
+use crate::ledger::fixture::on_both_engines;
+use crate::ledger::{Engine, Ledger};
 use proptest::prelude::*;
+
+on_both_engines!(
+    rows_come_back_bit_for_bit_in_order_and_a_repeat_replaces,
+    a_decision_is_kept_beside_its_prediction,
+    a_cycle_of_a_large_fleet_is_written_quickly,
+);
 
 fn tenant() -> TenantId {
     TenantId::parse("acme").unwrap()
@@ -54,9 +61,7 @@ fn what_is_no_id_is_none() {
     }
 }
 
-#[tokio::test]
-async fn rows_come_back_bit_for_bit_in_order_and_a_repeat_replaces() {
-    let ledger = Ledger::in_memory().await.unwrap();
+async fn rows_come_back_bit_for_bit_in_order_and_a_repeat_replaces(ledger: Ledger) {
     let mut tx = ledger.write().await.unwrap();
     let rows: Vec<Prediction> = (1..=3)
         .flat_map(|ts| ["a", "b"].map(|device| ["disk", "fan"].map(|component| row(ts, device, component))))
@@ -94,11 +99,9 @@ async fn rows_come_back_bit_for_bit_in_order_and_a_repeat_replaces() {
     assert!(matches!(insert_many(&mut tx, &tenant(), &[undefined]).await, Err(Error::Conflict { .. })));
 }
 
-/// A fleet of 17,135 drives in one cycle: 80,000 rows a second is the aim, and a fifth of that fails the test.
-#[tokio::test]
-async fn a_cycle_of_a_large_fleet_is_written_quickly() {
-    let folder = tempfile::tempdir().unwrap();
-    let ledger = Ledger::open(&folder.path().join("ledger.db")).await.unwrap();
+/// A fleet of 17,135 drives in one cycle: 80,000 rows a second is the aim, and a fifth of that fails the test. A server that
+/// shares its two cores with the test and its neighbours is asked for a quarter of that.
+async fn a_cycle_of_a_large_fleet_is_written_quickly(ledger: Ledger) {
     let rows: Vec<Prediction> = (0..60_000).map(|i| row(i / 17_135, &format!("d{:05}", i % 17_135), "drive")).collect();
     let start = std::time::Instant::now();
     let mut tx = ledger.write().await.unwrap();
@@ -106,12 +109,11 @@ async fn a_cycle_of_a_large_fleet_is_written_quickly() {
     tx.commit().await.unwrap();
     let rate = rows.len() as f64 / start.elapsed().as_secs_f64();
     println!("{rate:.0} predictions/s");
-    assert!(rate > 16_000.0, "{rate:.0} rows/s");
+    let least = if ledger.engine() == Engine::Sqlite { 16_000.0 } else { 4_000.0 };
+    assert!(rate > least, "{rate:.0} rows/s");
 }
 
-#[tokio::test]
-async fn a_decision_is_kept_beside_its_prediction() {
-    let ledger = Ledger::in_memory().await.unwrap();
+async fn a_decision_is_kept_beside_its_prediction(ledger: Ledger) {
     let mut tx = ledger.write().await.unwrap();
     let prediction = row(1, "a", "fan");
     let kept = Decision {
