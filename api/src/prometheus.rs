@@ -61,13 +61,11 @@ type Result<T = Response> = std::result::Result<T, Failure>;
 async fn query(caller: Caller<Read>, State(state): State<ApiState>, parameters: Parameters) -> Result {
     let now = state.control.event_time(&caller.tenant).millis();
     let at = parameters.time("time")?.unwrap_or(now);
-    let data = match plan::plan(parameters.required("query")?)? {
-        Plan::Scalar(number) => Data::Scalar(Point(at, number)),
-        Plan::Vector(pipeline) => {
-            Data::vector(rows(&caller, &state, &parameters, &pipeline, Steps::once(at)).await?, at)
-        }
+    let rows = match plan::plan(parameters.required("query")?)? {
+        Plan::Scalar(number) => return Ok(success(Data::Scalar(Point(at, number)), &[])),
+        Plan::Vector(pipeline) => rows(&caller, &state, &parameters, &pipeline, Steps::once(at)).await?,
     };
-    Ok(success(data, &[]))
+    Ok(read::off_the_async_threads(move || success(Data::vector(rows, at), &[])).await?)
 }
 
 /// The values of an expression over a range of time; also by POST with a form
@@ -75,9 +73,9 @@ async fn query(caller: Caller<Read>, State(state): State<ApiState>, parameters: 
     get, path = "/query_range", tag = "prometheus", security(("key" = ["read"])),
     params(
         ("query" = String, Query, description = "Expression", example = "max by (site) (inlet_c)"),
-        ("start" = String, Query, description = "First step: seconds since 1970 or RFC 3339"),
-        ("end" = String, Query, description = "No step is later"),
-        ("step" = String, Query, description = "From step to step: seconds or 15m; at most 11,001 steps"),
+        ("start" = String, Query, description = "First step: seconds since 1970 or RFC 3339", example = "2026-01-31T10:00:00Z"),
+        ("end" = String, Query, description = "No step is later", example = "2026-01-31T12:00:00Z"),
+        ("step" = String, Query, description = "From step to step: seconds or 15m; at most 11,001 steps", example = "5m"),
         ("timeout" = Option<String>, Query, description = "At most 2m"),
         ("lookback_delta" = Option<String>, Query, description = "How far back a sample is still of now; 5m unless told"),
     ),
@@ -89,7 +87,7 @@ async fn query_range(caller: Caller<Read>, State(state): State<ApiState>, parame
         Plan::Scalar(number) => vec![evaluate::Row::constant(number, steps)],
         Plan::Vector(pipeline) => rows(&caller, &state, &parameters, &pipeline, steps).await?,
     };
-    Ok(success(Data::matrix(rows, steps), &[]))
+    Ok(read::off_the_async_threads(move || success(Data::matrix(rows, steps), &[])).await?)
 }
 
 /// The rows of a plan, within the time that the request allows and with not too many others beside it.

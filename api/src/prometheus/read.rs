@@ -94,9 +94,9 @@ pub(super) async fn rows(
     let mut devices = futures::stream::iter(members.map(|member| reader.device(member))).buffered(READS_AT_ONCE);
     let mut evaluation = Evaluation::of(pipeline);
     while let Some(rows) = devices.try_next().await? {
-        evaluation.push(rows)?;
+        evaluation = off_the_async_threads(move || evaluation.push(rows).map(|()| evaluation)).await??;
     }
-    Ok(evaluation.finish()?)
+    Ok(off_the_async_threads(move || evaluation.finish()).await??)
 }
 
 /// Reads the devices of one query.
@@ -129,7 +129,10 @@ impl Reader<'_> {
     }
 }
 
-async fn off_the_async_threads<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Error> {
+/// Runs what takes more than an instant of a processor where it keeps no request waiting.
+pub(super) async fn off_the_async_threads<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, Error> {
     tokio::task::spawn_blocking(work).await.map_err(|error| Error::internal("evaluate a query", &error))
 }
 

@@ -66,9 +66,10 @@ fn is_length(tokens: &[Token<'_>], place: usize) -> bool {
     }
 }
 
-/// Whether the parser can make a length of time of it. It would panic on seconds that no length can hold.
+/// Whether the parser can make a length of time of it. It would panic on seconds that no length can hold; what is written
+/// with a unit or a radix is never so long.
 fn can_be_length(number: &str) -> bool {
-    promql_parser::util::parse_str_radix(number).map_or(true, |seconds| (0.0..=SECONDS_MAX).contains(&seconds))
+    number.parse::<f64>().map_or(true, |seconds| (0.0..=SECONDS_MAX).contains(&seconds))
 }
 
 fn located(text: &str, places: &Places<'_>, reason: &str) -> Refusal {
@@ -177,6 +178,7 @@ mod tests {
         check("x[1e30]", 3, "length");
         check("x offset -1e300", 11, "length");
         check("x[5m:1e99]", 6, "length");
+        check("x[1.50x]", 3, "unexpected");
         assert!(parse("x[300]").is_ok());
         assert!(parse("x offset -5m").is_ok());
         assert!(parse("x - 1e30").is_ok(), "what follows a minus is no length in general");

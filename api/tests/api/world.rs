@@ -189,6 +189,7 @@ impl World {
         world.ids.insert("key_id", keys["items"][0]["key_id"].as_str().unwrap().to_owned());
         world.ids.insert("code", "not-found".to_owned());
         world.ids.insert("device", "acme-d1".to_owned());
+        world.ids.insert("name", "device".to_owned());
         world
     }
 
@@ -346,6 +347,11 @@ impl World {
             }
         }
     }
+}
+
+/// A text as the value of a parameter in a URL or a form.
+pub(crate) fn escaped(text: &str) -> String {
+    text.bytes().map(|byte| format!("%{byte:02X}")).collect()
 }
 
 pub(crate) fn request(method: Method, path: &str, key: Option<&str>, body: Option<Value>) -> Request<Body> {
