@@ -33,11 +33,13 @@ mod evaluate;
 mod labels;
 mod metadata;
 mod moments;
+mod operator;
 mod parameters;
 mod place;
 mod plan;
 mod read;
 mod syntax;
+mod view;
 mod window;
 
 /// How far back an instant looks for its sample where the request does not say: Prometheus' own.

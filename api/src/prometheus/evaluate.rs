@@ -3,19 +3,13 @@
 //! Rows come in batches, some devices each, and pass the stages up to the first aggregation, which keeps its groups alone:
 //! what is held grows with the answer, not with the fleet, and is counted against a bound.
 
-use std::{
-    collections::{BTreeMap, HashMap, HashSet},
-    sync::Arc,
-};
-
-use harbinger_core::{SignalId, TimeRange, Timestamp, history::Readings};
-use promql_parser::label::{MatchOp, Matcher};
+use std::collections::{HashMap, HashSet};
 
 use super::{
-    labels::{Labels, NAME},
+    labels::Labels,
     moments::{Moments, quantile},
-    plan::{Aggregate, At, Gather, Grouping, Map, Pipeline, Source, Stage},
-    window::Sweep,
+    operator::Map,
+    plan::{Aggregate, Gather, Grouping, Pipeline, Stage},
 };
 
 /// The steps of a query in milliseconds since 1970, both ends inside.
@@ -76,96 +70,6 @@ pub(super) enum Error {
 /// Most points that are held for one query: 16 bytes each, three times that in the groups of an aggregation.
 pub(super) const POINTS_MAX: usize = 5_000_000;
 
-/// What a source sees: of each step the instant that it looks back from, and how far.
-#[derive(Debug)]
-pub(super) struct View {
-    source: Source,
-    /// An instant a step; never falls.
-    instants: Arc<[i64]>,
-    width: i64,
-}
-
-impl View {
-    /// Of a source in a query with this lookback.
-    pub(super) fn of(source: &Source, steps: Steps, lookback: i64) -> Self {
-        let fixed = source.at.map(|at| match at {
-            At::Start => steps.start,
-            At::End => steps.end,
-            At::Millis(at) => at,
-        });
-        let instants = steps.iter().map(|step| fixed.unwrap_or(step) - source.offset_millis).collect();
-        Self { instants, width: source.range_millis.unwrap_or(lookback), source: source.clone() }
-    }
-
-    /// What any step sees.
-    pub(super) fn range(&self) -> TimeRange {
-        let first = self.instants.first().copied().unwrap_or_default();
-        let last = self.instants.last().copied().unwrap_or_default();
-        TimeRange { from: Timestamp::from_millis(first - self.width), to: Timestamp::from_millis(last + 1) }
-    }
-
-    /// The signal, where the selector names a single one.
-    pub(super) fn signal(&self) -> Option<&str> {
-        let exact = |matcher: &&Matcher| matcher.name == NAME && matcher.op == MatchOp::Equal;
-        self.source.matchers.iter().find(exact).map(|matcher| matcher.value.as_str())
-    }
-
-    /// Whether series of a device can match, by all but their name.
-    pub(super) fn matches_device(&self, labels: &Labels) -> bool {
-        labels.match_all(self.source.matchers.iter().filter(|matcher| matcher.name != NAME))
-    }
-}
-
-/// The series of one device on their way through the steps.
-#[derive(Debug)]
-pub(super) struct DeviceSweep {
-    view: Arc<View>,
-    labels: Labels,
-    /// None for a signal that does not match.
-    sweeps: BTreeMap<SignalId, Option<Sweep>>,
-}
-
-impl DeviceSweep {
-    /// Of a device with these labels.
-    pub(super) fn new(view: Arc<View>, labels: Labels) -> Self {
-        Self { view, labels, sweeps: BTreeMap::new() }
-    }
-
-    /// Takes readings that are later than all so far; how many samples were of use.
-    pub(super) fn push(&mut self, readings: &Readings) -> usize {
-        let mut used = 0;
-        for (signal, column) in &readings.columns {
-            let sweep = self.sweeps.entry(signal.clone()).or_insert_with(|| {
-                let View { source, instants, width } = &*self.view;
-                let matches = self.labels.clone().with(NAME, signal.as_str()).match_all(&source.matchers);
-                matches.then(|| Sweep::new(instants.clone(), *width, source.reduce))
-            });
-            let Some(sweep) = sweep else { continue };
-            for (ts, value) in readings.times.iter().zip(column).filter(|(_, value)| !value.is_nan()) {
-                sweep.push(ts.millis(), *value);
-                used += 1;
-            }
-        }
-        used
-    }
-
-    /// A row for each series that any step sees.
-    pub(super) fn finish(self) -> Result<Vec<Row>, Error> {
-        let Self { view, labels, sweeps } = self;
-        let named = |signal: &SignalId| {
-            if view.source.named { labels.clone().with(NAME, signal.as_str()) } else { labels.clone() }
-        };
-        let rows = sweeps.into_iter().filter_map(|(signal, sweep)| {
-            Some(Row { labels: named(&signal), values: sweep?.finish() }).filter(is_seen)
-        });
-        let rows: Vec<Row> = rows.collect();
-        if !view.source.named {
-            must_differ(&rows)?;
-        }
-        Ok(rows)
-    }
-}
-
 /// A plan being carried out.
 #[derive(Debug)]
 pub(super) struct Evaluation {
@@ -221,7 +125,7 @@ impl Evaluation {
         for stage in self.stages.iter_mut().skip(from) {
             match stage {
                 Running::Map(map) => {
-                    rows = rows.into_iter().map(|row| mapped(*map, row)).filter(is_seen).collect();
+                    rows = rows.into_iter().map(|row| map.apply(row)).filter(is_seen).collect();
                     if map.drops_name() {
                         must_differ(&rows)?;
                     }
@@ -239,24 +143,14 @@ impl Evaluation {
 }
 
 /// Whether a row has a value at any step.
-fn is_seen(row: &Row) -> bool {
+pub(super) fn is_seen(row: &Row) -> bool {
     row.values.iter().any(Option::is_some)
 }
 
 /// Rows that lost their names must still be told apart by the rest of their labels.
-fn must_differ(rows: &[Row]) -> Result<(), Error> {
+pub(super) fn must_differ(rows: &[Row]) -> Result<(), Error> {
     let mut seen = HashSet::with_capacity(rows.len());
     if rows.iter().all(|row| seen.insert(&row.labels)) { Ok(()) } else { Err(Error::SameLabels) }
-}
-
-fn mapped(map: Map, row: Row) -> Row {
-    let labels = if map.drops_name() { row.labels.unnamed() } else { row.labels };
-    let join = |value: f64| {
-        let (left, right) = if map.number_first { (map.number, value) } else { (value, map.number) };
-        let joined = map.operator.apply(left, right);
-        if map.operator.compares() && !map.as_bool { (joined != 0.0).then_some(value) } else { Some(joined) }
-    };
-    Row { labels, values: row.values.into_iter().map(|value| value.and_then(join)).collect() }
 }
 
 /// Adds rows to their groups; how many points more are held now.
@@ -309,8 +203,15 @@ fn numbers_last(a: &f64, b: &f64) -> std::cmp::Ordering {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use harbinger_core::{SignalId, Timestamp, history::Readings};
+
     use super::*;
-    use crate::prometheus::plan::{Plan, plan};
+    use crate::prometheus::{
+        plan::{Plan, plan},
+        view::{DeviceSweep, View},
+    };
 
     const MINUTE: i64 = 60_000;
 

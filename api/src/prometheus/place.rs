@@ -102,7 +102,7 @@ impl<'a> Places<'a> {
     }
 
     /// The bracket of a subquery, which holds a colon.
-    pub(super) fn subquery(&mut self) -> usize {
+    pub(super) fn subquery(&self) -> usize {
         let colon = (self.next..self.tokens.len()).find(|&i| self.tokens.get(i).is_some_and(|token| token.is(":")));
         let colon = colon.unwrap_or(self.next);
         let bracket = (self.next..colon).rev().find(|&i| self.tokens.get(i).is_some_and(|token| token.is("[")));

@@ -11,6 +11,7 @@ use promql_parser::{
 
 use super::{
     moments::Figure,
+    operator::{Map, Operator},
     place::{Places, Refusal},
     syntax,
     window::Reduce,
@@ -69,89 +70,6 @@ pub(super) enum Stage {
     Map(Map),
     /// Rows are gathered into groups.
     Aggregate(Aggregate),
-}
-
-/// An operator between each value and a number.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct Map {
-    /// Which.
-    pub(super) operator: Operator,
-    /// The number.
-    pub(super) number: f64,
-    /// Whether the number stands on the left.
-    pub(super) number_first: bool,
-    /// Of a comparison: 1 and 0 instead of leaving out.
-    pub(super) as_bool: bool,
-}
-
-impl Map {
-    /// Whether rows lose the name of their series.
-    pub(super) fn drops_name(self) -> bool {
-        self.as_bool || !self.operator.compares()
-    }
-}
-
-/// Arithmetic and comparison.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Operator {
-    Add,
-    Subtract,
-    Multiply,
-    Divide,
-    Modulo,
-    Power,
-    Atan2,
-    Equal,
-    NotEqual,
-    Less,
-    LessOrEqual,
-    Greater,
-    GreaterOrEqual,
-}
-
-impl Operator {
-    fn parse(sign: &str) -> Option<Self> {
-        Some(match sign {
-            "+" => Self::Add,
-            "-" => Self::Subtract,
-            "*" => Self::Multiply,
-            "/" => Self::Divide,
-            "%" => Self::Modulo,
-            "^" => Self::Power,
-            "atan2" => Self::Atan2,
-            "==" => Self::Equal,
-            "!=" => Self::NotEqual,
-            "<" => Self::Less,
-            "<=" => Self::LessOrEqual,
-            ">" => Self::Greater,
-            ">=" => Self::GreaterOrEqual,
-            _ => return None,
-        })
-    }
-
-    /// Whether it compares.
-    pub(super) fn compares(self) -> bool {
-        self as u8 >= Self::Equal as u8
-    }
-
-    /// Its value; of a comparison 1 or 0.
-    pub(super) fn apply(self, left: f64, right: f64) -> f64 {
-        match self {
-            Self::Add => left + right,
-            Self::Subtract => left - right,
-            Self::Multiply => left * right,
-            Self::Divide => left / right,
-            Self::Modulo => left % right,
-            Self::Power => left.powf(right),
-            Self::Atan2 => left.atan2(right),
-            Self::Equal => f64::from(left == right),
-            Self::NotEqual => f64::from(left != right),
-            Self::Less => f64::from(left < right),
-            Self::LessOrEqual => f64::from(left <= right),
-            Self::Greater => f64::from(left > right),
-            Self::GreaterOrEqual => f64::from(left >= right),
-        }
-    }
 }
 
 /// Rows into groups.
@@ -247,10 +165,7 @@ impl Planner<'_> {
                 let position = self.places.selector(matrix.vs.name.as_deref());
                 Err(refusal("a range selector", position, format!("give it to a function: {FUNCTIONS}")))
             }
-            Expr::Subquery(_) => {
-                let position = self.places.subquery();
-                Err(refusal("a subquery", position, "subqueries are not answered; query_range takes a step"))
-            }
+            Expr::Subquery(_) => Err(self.subquery()),
             Expr::StringLiteral(_) | Expr::Extension(_) => {
                 Err(refusal("a text", self.places.text(), "texts stand in selectors only"))
             }
@@ -340,13 +255,13 @@ impl Planner<'_> {
                 source.named = reduce == Reduce::Last;
                 Ok(Plan::Vector(Pipeline { source, stages: Vec::new() }))
             }
-            Some(Expr::Subquery(_)) => Err(refusal(
-                "a subquery",
-                self.places.subquery(),
-                "subqueries are not answered; query_range takes a step",
-            )),
+            Some(Expr::Subquery(_)) => Err(self.subquery()),
             _ => Err(refusal(format!("function {name:?}"), position, "it takes a range such as inlet_c[1h]")),
         }
+    }
+
+    fn subquery(&self) -> Refusal {
+        refusal("a subquery", self.places.subquery(), "subqueries are not answered; query_range takes a step")
     }
 
     fn vector(&mut self, selector: &VectorSelector) -> Result<Plan, Refusal> {

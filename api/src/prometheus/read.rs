@@ -18,9 +18,10 @@ use promql_parser::label::Matcher;
 
 use super::{
     answer::Failure,
-    evaluate::{DeviceSweep, Evaluation, Row, Steps, View},
+    evaluate::{Evaluation, Row, Steps},
     labels::{Labels, NAME},
     plan::Pipeline,
+    view::{DeviceSweep, View},
 };
 use crate::{errors::Error, state::ApiState};
 

@@ -6,7 +6,7 @@ use axum::{
 };
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use harbinger_core::{DeviceKey, Reading};
-use harbinger_store::{Batch, TelemetryStore as _, ledger::keys::Scope};
+use harbinger_store::{Batch, ledger::keys::Scope};
 use serde_json::{Value, json};
 
 use crate::world::{Answer, NOW, World, at, escaped, request, tenant};

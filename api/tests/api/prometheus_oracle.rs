@@ -6,7 +6,7 @@ use std::{
     net::{TcpListener, TcpStream},
     path::Path,
     process::{Child, Command, Stdio},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use axum::{
@@ -14,7 +14,11 @@ use axum::{
     http::{Method, Request, header},
 };
 use harbinger_core::{DeviceKey, Reading};
-use harbinger_store::{Batch, TelemetryStore as _, ledger::keys::Scope};
+use harbinger_store::{
+    Batch,
+    ledger::keys::Scope,
+    telemetry::{EmbeddedStore, Options},
+};
 use serde_json::{Value, json};
 
 use crate::world::{World, at, escaped, request, tenant};
@@ -45,7 +49,7 @@ impl Drop for Prometheus {
 }
 
 impl Prometheus {
-    fn start(folder: &Path, openmetrics: &str) -> Self {
+    async fn start(folder: &Path, openmetrics: &str) -> Self {
         let (samples, data, config) = (folder.join("samples"), folder.join("data"), folder.join("prometheus.yml"));
         std::fs::write(&samples, openmetrics).unwrap();
         std::fs::write(&config, "global: {}\n").unwrap();
@@ -64,11 +68,14 @@ impl Prometheus {
             .spawn()
             .expect("prometheus was found before");
         let server = Self { child, port };
-        let deadline = Instant::now() + Duration::from_secs(60);
-        while !server.send("GET", "/-/ready", "").is_some_and(|answer| answer.starts_with("HTTP/1.0 200")) {
-            assert!(Instant::now() < deadline, "prometheus is not ready after a minute");
-            std::thread::sleep(Duration::from_millis(50));
-        }
+        let ready = || server.send("GET", "/-/ready", "").is_some_and(|answer| answer.starts_with("HTTP/1.0 200"));
+        let mut looks = tokio::time::interval(Duration::from_millis(50));
+        let listening = async {
+            while !ready() {
+                looks.tick().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(60), listening).await.expect("prometheus is ready within a minute");
         server
     }
 
@@ -144,8 +151,10 @@ fn openmetrics(readings: &[Reading]) -> String {
     text + "# EOF\n"
 }
 
-async fn world(readings: Vec<Reading>) -> World {
-    let world = World::bare().await;
+/// The same on the embedded engine: two thirds in chunks, the rest in its log.
+async fn world(folder: &Path, mut readings: Vec<Reading>) -> World {
+    let store = EmbeddedStore::open(Options::at(folder.join("telemetry.db"))).unwrap();
+    let world = World::bare_on(store).await;
     let devices = DEVICES.map(|[device, model, _, depot, site]| {
         let site = if site.is_empty() { Value::Null } else { json!(site) };
         json!({ "device": device, "model": model, "depot": depot, "site": site })
@@ -156,7 +165,10 @@ async fn world(readings: Vec<Reading>) -> World {
         "devices": devices,
     });
     world.post("/api/v1/fleet", fleet).await.expect(200);
+    let later = readings.split_off(readings.len() * 2 / 3);
     world.store.append(Batch { readings, ..Batch::default() }).await.unwrap();
+    world.store.compact().await.unwrap();
+    world.store.append(Batch { readings: later, ..Batch::default() }).await.unwrap();
     world
 }
 
@@ -267,8 +279,8 @@ async fn a_real_prometheus_answers_the_same() {
     }
     let folder = tempfile::tempdir().unwrap();
     let readings = readings();
-    let server = Prometheus::start(folder.path(), &openmetrics(&readings));
-    let world = world(readings).await;
+    let server = Prometheus::start(folder.path(), &openmetrics(&readings)).await;
+    let world = world(folder.path(), readings).await;
     compare_queries(&world, &server).await;
     compare_lists(&world, &server).await;
 }
