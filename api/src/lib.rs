@@ -28,6 +28,7 @@ mod idempotency;
 mod metrics;
 mod openapi;
 pub mod page;
+mod prometheus;
 mod routes;
 pub mod state;
 pub mod views;
@@ -100,12 +101,17 @@ fn described(state: Option<&ApiState>) -> OpenApiRouter<ApiState> {
         .merge(routes::quarantine::routes())
         .merge(routes::admin::routes())
         .merge(routes::stream::routes());
+    let mut prometheus = prometheus::routes();
     if let Some(state) = state {
         api = api
             .route_layer(from_fn_with_state(state.clone(), idempotency::once))
             .route_layer(from_fn_with_state(state.clone(), auth::require_key));
+        prometheus = prometheus.route_layer(from_fn_with_state(state.clone(), auth::require_key));
     }
-    OpenApiRouter::with_openapi(openapi::base()).merge(routes::service::routes()).nest("/api/v1", api)
+    OpenApiRouter::with_openapi(openapi::base())
+        .merge(routes::service::routes())
+        .nest("/api/v1", api)
+        .nest("/prometheus/api/v1", prometheus)
 }
 
 async fn nothing_there(uri: Uri) -> impl IntoResponse {

@@ -22,6 +22,8 @@ use crate::metrics::Metrics;
 pub const REQUESTS_AT_ONCE: usize = 256;
 /// Live streams that may be open at once.
 pub const STREAMS_AT_ONCE: usize = 256;
+/// Queries of the Prometheus routes that are evaluated at once; more wait. Each may hold a large answer.
+pub const QUERIES_AT_ONCE: usize = 4;
 
 /// What the running process could not do.
 #[derive(Debug, thiserror::Error)]
@@ -128,6 +130,7 @@ pub struct ApiState {
     pub(crate) metrics: Metrics,
     pub(crate) requests: Arc<Semaphore>,
     pub(crate) streams: Arc<Semaphore>,
+    pub(crate) queries: Arc<Semaphore>,
     pub(crate) news: watch::Sender<u64>,
 }
 
@@ -149,6 +152,7 @@ impl ApiState {
             metrics,
             requests: Arc::new(Semaphore::new(REQUESTS_AT_ONCE)),
             streams: Arc::new(Semaphore::new(STREAMS_AT_ONCE)),
+            queries: Arc::new(Semaphore::new(QUERIES_AT_ONCE)),
             news: watch::Sender::new(0),
         }
     }

@@ -11,6 +11,10 @@ mod documents;
 mod loop_closed;
 #[path = "api/problems.rs"]
 mod problems;
+#[path = "api/prometheus.rs"]
+mod prometheus;
+#[path = "api/prometheus_oracle.rs"]
+mod prometheus_oracle;
 #[path = "api/reading.rs"]
 mod reading;
 #[path = "api/registry.rs"]

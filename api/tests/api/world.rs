@@ -15,7 +15,7 @@ use harbinger_core::{
     fleet::Maintenance,
 };
 use harbinger_store::{
-    Batch, Ledger, Quarantined, TelemetryStore,
+    Batch, Ledger, Quarantined,
     ledger::{
         Connection,
         keys::{self, NewKey, Scope},
@@ -24,7 +24,7 @@ use harbinger_store::{
         plans::{self, PlanRow},
         predictions::{self, Decision, Prediction},
     },
-    telemetry::MemoryStore,
+    telemetry::{MemoryStore, SharedStore},
 };
 use http_body_util::BodyExt as _;
 use prometheus_client::registry::Registry;
@@ -125,7 +125,7 @@ pub(crate) struct World {
     pub(crate) app: Router,
     pub(crate) state: ApiState,
     pub(crate) ledger: Ledger,
-    pub(crate) store: Arc<MemoryStore>,
+    pub(crate) store: SharedStore,
     pub(crate) clock: Arc<ManualClock>,
     pub(crate) readiness: Arc<Readiness>,
     pub(crate) gate: Arc<tokio::sync::Semaphore>,
@@ -137,8 +137,12 @@ pub(crate) struct World {
 impl World {
     /// A world in which both tenants have nothing but keys.
     pub(crate) async fn bare() -> Self {
+        Self::bare_on(Arc::new(MemoryStore::new())).await
+    }
+
+    /// The same on a store of your choice.
+    pub(crate) async fn bare_on(store: SharedStore) -> Self {
         let ledger = Ledger::in_memory().await.unwrap();
-        let store = Arc::new(MemoryStore::new());
         let clock = Arc::new(ManualClock::new(at(1_700_000_000_000)));
         let readiness = Arc::new(Readiness::default());
         let gate = Arc::new(tokio::sync::Semaphore::new(1_000));
@@ -189,6 +193,7 @@ impl World {
         world.ids.insert("key_id", keys["items"][0]["key_id"].as_str().unwrap().to_owned());
         world.ids.insert("code", "not-found".to_owned());
         world.ids.insert("device", "acme-d1".to_owned());
+        world.ids.insert("name", "device".to_owned());
         world
     }
 
@@ -346,6 +351,11 @@ impl World {
             }
         }
     }
+}
+
+/// A text as the value of a parameter in a URL or a form.
+pub(crate) fn escaped(text: &str) -> String {
+    text.bytes().map(|byte| format!("%{byte:02X}")).collect()
 }
 
 pub(crate) fn request(method: Method, path: &str, key: Option<&str>, body: Option<Value>) -> Request<Body> {
