@@ -210,6 +210,17 @@ impl From<telemetry::Error> for Error {
     }
 }
 
+impl From<telemetry::query::Error> for Error {
+    fn from(error: telemetry::query::Error) -> Self {
+        match error {
+            telemetry::query::Error::Store(error) => error.into(),
+            telemetry::query::Error::TooManySamples { .. } => {
+                Self::new(Code::BadRequest, format!("query: step: {error}"))
+            }
+        }
+    }
+}
+
 impl From<harbinger_alerts::Error> for Error {
     fn from(error: harbinger_alerts::Error) -> Self {
         match error {

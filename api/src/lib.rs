@@ -87,6 +87,7 @@ fn described(state: Option<&ApiState>) -> OpenApiRouter<ApiState> {
     let mut api = OpenApiRouter::new()
         .merge(routes::registry::routes())
         .merge(routes::devices::routes())
+        .merge(routes::telemetry::routes())
         .merge(routes::history::routes())
         .merge(routes::predictions::routes())
         .merge(routes::models::routes())

@@ -290,7 +290,7 @@ impl<'a> Series<'a> {
             TimeRange { from: first.from, to: last.to }
         };
         let most = wanted.clamp(1, WINDOW_BUCKETS);
-        let quantiles = self.buckets.functions.iter().any(|function| function.quantile().is_some());
+        let quantiles = self.buckets.functions.iter().any(|function| function.is_quantile());
         let grain = if quantiles { None } else { self.buckets.step.grain(span(most)) };
         let Some(grain) = grain else { return Some((span(most), None)) };
         let summaries_a_bucket = (first.to.millis() - first.from.millis()) / grain.millis().max(1);

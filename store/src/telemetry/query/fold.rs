@@ -34,7 +34,7 @@ struct Open {
 
 impl Fold {
     pub(super) fn new(device: DeviceId, buckets: &Buckets) -> Self {
-        let quantiles = buckets.functions.iter().copied().filter(|function| function.quantile().is_some()).collect();
+        let quantiles = buckets.functions.iter().copied().filter(|function| function.is_quantile()).collect();
         let Buckets { step, closed, .. } = buckets.clone();
         let samples_max = QUANTILE_SAMPLES_MAX;
         Self { device, step, closed, quantiles, samples_max, span: None, open: Vec::new(), done: Vec::new() }

@@ -75,6 +75,12 @@ impl fmt::Display for Function {
 }
 
 impl Function {
+    /// Whether it is a quantile: those need all samples of a bucket at once.
+    #[must_use]
+    pub fn is_quantile(self) -> bool {
+        self.quantile().is_some()
+    }
+
     /// Which share of the samples is not above it, where it is a quantile.
     pub(super) fn quantile(self) -> Option<f64> {
         match self {
