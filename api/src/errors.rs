@@ -205,7 +205,19 @@ impl From<telemetry::Error> for Error {
             telemetry::Error::Poisoned
             | telemetry::Error::Damaged { .. }
             | telemetry::Error::UnknownFormat { .. }
+            | telemetry::Error::OldFormat { .. }
             | telemetry::Error::Engine { .. } => Self::internal("ask the telemetry store", &error),
+        }
+    }
+}
+
+impl From<telemetry::query::Error> for Error {
+    fn from(error: telemetry::query::Error) -> Self {
+        match error {
+            telemetry::query::Error::Store(error) => error.into(),
+            telemetry::query::Error::TooManySamples { .. } => {
+                Self::new(Code::BadRequest, format!("query: step: {error}"))
+            }
         }
     }
 }

@@ -23,6 +23,7 @@ pub(crate) mod registry;
 pub(crate) mod service;
 pub(crate) mod stock;
 pub(crate) mod stream;
+pub(crate) mod telemetry;
 pub(crate) mod webhooks;
 
 /// One row more than the page holds, which tells whether there is a next page.
@@ -51,8 +52,15 @@ where
     text.map_or_else(|| Ok(Vec::new()), |text| text.split(',').map(parse).collect())
 }
 
-/// Whether the caller asks for CSV rather than JSON.
-fn wants_csv(headers: &HeaderMap) -> bool {
+/// Whether the caller asks for a media type that is not JSON.
+fn accepts(headers: &HeaderMap, media_type: &str) -> bool {
     let accept = headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or_default();
-    accept.split(',').any(|kind| kind.split(';').next().is_some_and(|kind| kind.trim() == "text/csv"))
+    accept.split(',').any(|kind| kind.split(';').next().is_some_and(|kind| kind.trim() == media_type))
+}
+
+/// What is written as CSV.
+fn csv_bytes(write: impl FnOnce(&mut csv::Writer<Vec<u8>>) -> csv::Result<()>) -> Vec<u8> {
+    let mut out = csv::Writer::from_writer(Vec::new());
+    write(&mut out).expect("rows have as many cells as the header, and memory takes them");
+    out.into_inner().expect("memory takes what is written")
 }

@@ -4,6 +4,7 @@
 //! outermost crate passes in.
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::indexing_slicing))]
 
+pub mod calendar;
 pub mod clock;
 pub mod fleet;
 pub mod history;

@@ -24,6 +24,7 @@ pub mod copy;
 mod engine;
 #[cfg(test)]
 mod fixture;
+pub mod erasure;
 pub mod idempotency;
 pub mod keys;
 pub mod kpi;

@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 mod catalog;
 mod embedded;
 mod memory;
+pub mod query;
 mod rows;
 #[cfg(test)]
 mod suite;

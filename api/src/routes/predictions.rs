@@ -171,7 +171,7 @@ async fn list_predictions(
     let filter = query.filter();
     let mut connection = state.ledger.read().await?;
     let models = models::list(&mut connection, &caller.tenant).await?;
-    if super::wants_csv(&headers) {
+    if super::accepts(&headers, "text/csv") {
         drop(connection);
         return Ok(csv_answer(state.ledger, caller.tenant, filter, &models));
     }
@@ -217,11 +217,11 @@ fn csv_header(horizons: &[Duration]) -> Vec<u8> {
     let mut names: Vec<String> = ["ts", "device", "component"].map(str::to_owned).to_vec();
     names.extend(horizons.iter().copied().map(label));
     names.extend(["score", "alarm", "rul_mean", "rul_p05", "rul_p50", "rul_p95", "model_version"].map(str::to_owned));
-    csv_bytes(|out| out.write_record(&names))
+    super::csv_bytes(|out| out.write_record(&names))
 }
 
 fn csv_rows(rows: &[Prediction], horizons: &[Duration], models: &[Model]) -> Vec<u8> {
-    csv_bytes(|out| {
+    super::csv_bytes(|out| {
         for row in rows {
             let own = horizons_of(row, models).unwrap_or(horizons);
             let probability = |horizon: &Duration| {
@@ -237,12 +237,6 @@ fn csv_rows(rows: &[Prediction], horizons: &[Duration], models: &[Model]) -> Vec
         }
         Ok(())
     })
-}
-
-fn csv_bytes(write: impl FnOnce(&mut csv::Writer<Vec<u8>>) -> csv::Result<()>) -> Vec<u8> {
-    let mut out = csv::Writer::from_writer(Vec::new());
-    write(&mut out).expect("rows have as many cells as the header, and memory takes them");
-    out.into_inner().expect("memory takes what is written")
 }
 
 /// A prediction and what it was made from.

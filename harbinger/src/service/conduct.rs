@@ -17,6 +17,7 @@ use harbinger_analytics::{
     plan::Plan,
     worker::{Cycle, Worker, watermark},
 };
+use harbinger_api::Erasure;
 use harbinger_core::{Clock, Probability, Severity, TenantId, Timestamp, fleet::Part, ids::new_id};
 use harbinger_store::{
     Ledger,
@@ -100,6 +101,7 @@ pub(super) struct Conductor {
     pub(super) ledger: Ledger,
     pub(super) lease: Lease,
     pub(super) alerts: Alerts,
+    pub(super) erasure: Erasure,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) policy: Policy,
     pub(super) event_times: Arc<EventTimes>,

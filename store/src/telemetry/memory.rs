@@ -210,9 +210,9 @@ impl TelemetryStore for MemoryStore {
         signals: Option<&[SignalId]>,
         limit: usize,
     ) -> Result<Readings, Error> {
-        let mut page = self.read().scan(key, range, signals);
-        page.truncate(limit);
-        Ok(page)
+        let held = self.read();
+        let name = |number| held.catalog.signal(number).cloned();
+        Ok(held.rows(key).map(|rows| rows.first_readings(range, signals, name, limit)).unwrap_or_default())
     }
 
     async fn summaries(

@@ -213,6 +213,17 @@ impl Rows {
         wanted: Option<&[SignalId]>,
         name: impl Fn(SignalNumber) -> Option<SignalId>,
     ) -> Readings {
+        self.first_readings(range, wanted, name, usize::MAX)
+    }
+
+    /// The same of the earliest `limit` readings of the range.
+    pub(super) fn first_readings(
+        &self,
+        range: TimeRange,
+        wanted: Option<&[SignalId]>,
+        name: impl Fn(SignalNumber) -> Option<SignalId>,
+        limit: usize,
+    ) -> Readings {
         let start = self.times.partition_point(|&ts| ts < range.from.millis());
         let end = self.times.partition_point(|&ts| ts < range.to.millis()).max(start);
         let mut chosen: Vec<(usize, SignalId)> = self
@@ -228,6 +239,7 @@ impl Rows {
                 let cells = self.row(row);
                 chosen.iter().any(|&(place, _)| cells.get(place).is_some_and(|cell| !cell.is_nan()))
             })
+            .take(limit)
             .collect();
         let cell = |row: usize, place: usize| self.row(row).get(place).copied().unwrap_or(f64::NAN);
         let times = kept.iter().filter_map(|&row| self.times.get(row)).map(|&ts| Timestamp::from_millis(ts)).collect();

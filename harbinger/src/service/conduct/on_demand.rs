@@ -1,7 +1,7 @@
-//! Plans and models that somebody asks for, made between two cycles by the process that plans and trains.
+//! Plans, models and deletions that somebody asks for, made between two cycles by the process that plans and trains.
 
-use harbinger_api::ControlError;
-use harbinger_core::{Duration, TenantId, Timestamp};
+use harbinger_api::{ControlError, Gone};
+use harbinger_core::{DeviceKey, Duration, TenantId, Timestamp};
 use harbinger_store::ledger::{
     self,
     leases::{self, Permit},
@@ -17,6 +17,8 @@ pub(in crate::service) enum Command {
     Plan { tenant: TenantId, as_of: Option<Timestamp>, answer: oneshot::Sender<Result<String, ControlError>> },
     /// Train now.
     Train { tenant: TenantId, answer: oneshot::Sender<Result<String, ControlError>> },
+    /// Delete a device now: between cycles, so that none writes down again what it knew of it.
+    Delete { key: DeviceKey, actor: String, answer: oneshot::Sender<Result<Gone, ControlError>> },
 }
 
 impl Conductor {
@@ -25,15 +27,22 @@ impl Conductor {
         // Whoever asked may have gone; what was done stands all the same.
         let _ = match (command, permit) {
             (Command::Plan { answer, .. } | Command::Train { answer, .. }, None) => {
-                answer.send(Err(self.elsewhere().await))
+                answer.send(Err(self.elsewhere().await)).is_ok()
             }
+            (Command::Delete { answer, .. }, None) => answer.send(Err(self.elsewhere().await)).is_ok(),
             (Command::Plan { tenant, as_of, answer }, Some(permit)) => {
                 let planned = self.plan_now(&tenant, as_of, permit).await.map_err(failed("plan"));
-                answer.send(planned.and_then(|id| id.ok_or_else(nothing_yet)))
+                answer.send(planned.and_then(|id| id.ok_or_else(nothing_yet))).is_ok()
             }
             (Command::Train { tenant, answer }, Some(permit)) => {
                 let trained = self.train_now(&tenant, permit).await.map_err(failed("train"));
-                answer.send(trained.and_then(|version| version.ok_or_else(nothing_yet)))
+                answer.send(trained.and_then(|version| version.ok_or_else(nothing_yet))).is_ok()
+            }
+            (Command::Delete { key, actor, answer }, Some(_)) => {
+                let at = self.event_times.get(&key.tenant).unwrap_or_else(|| self.clock.now());
+                let deleted = self.erasure.delete(&key, &actor, at).await;
+                self.worker.forget(&key.tenant);
+                answer.send(deleted).is_ok()
             }
         };
         self.tell();
