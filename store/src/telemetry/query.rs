@@ -234,8 +234,8 @@ pub async fn buckets(
             let wanted = limit - rows.len();
             let Some((window, grain)) = series.window(rest, wanted) else { break };
             let found = match grain {
-                Some(grain) => series.from_summaries(window, grain).await?,
-                None => series.from_readings(window, begun, wanted).await?,
+                Some(grain) => series.by_summaries(window, grain).await?,
+                None => series.by_readings(window, begun, wanted).await?,
             };
             let shown = series.with_gaps(found, window);
             rows.extend(shown.filter(|bucket| begun.is_none_or(|place| is_behind(bucket, place))).take(wanted));
@@ -284,21 +284,26 @@ impl<'a> Series<'a> {
         if rest.from >= rest.to {
             return None;
         }
-        let first = self.buckets.step.buckets(rest).next()?;
+        let step = &self.buckets.step;
+        let first = step.buckets(rest).next()?;
         let span = |most: usize| {
-            let last = self.buckets.step.buckets(rest).take(most).last().unwrap_or(first);
+            let last = step.buckets(rest).take(most).last().unwrap_or(first);
             TimeRange { from: first.from, to: last.to }
         };
         let most = wanted.clamp(1, WINDOW_BUCKETS);
         let quantiles = self.buckets.functions.iter().any(|function| function.is_quantile());
-        let grain = if quantiles { None } else { self.buckets.step.grain(span(most)) };
-        let Some(grain) = grain else { return Some((span(most), None)) };
+        let grain = if quantiles { None } else { step.grain(span(most)) };
+        let Some(grain) = grain else {
+            // Readings are read until there are enough buckets, so empty ones cost nothing unless they are shown.
+            let whole = TimeRange { from: first.from, to: step.ceil(rest.to) };
+            return Some((if self.shown.is_empty() { whole } else { span(most) }, None));
+        };
         let summaries_a_bucket = (first.to.millis() - first.from.millis()) / grain.millis().max(1);
         let fitting = WINDOW_BUCKETS / usize::try_from(summaries_a_bucket).unwrap_or(1).max(1);
         Some((span(most.min(fitting.max(1))), Some(grain)))
     }
 
-    async fn from_summaries(&self, window: TimeRange, grain: Duration) -> Result<Vec<Bucket>, Error> {
+    async fn by_summaries(&self, window: TimeRange, grain: Duration) -> Result<Vec<Bucket>, Error> {
         let timeline = self.store.summaries(&self.key, window, grain, self.buckets.closed).await?;
         let wanted = |signal: &SignalId| self.signals.is_none_or(|signals| signals.contains(signal));
         let mut found = Vec::new();
@@ -318,12 +323,7 @@ impl<'a> Series<'a> {
     }
 
     /// The buckets of a window, or so many of the first of them that `wanted` lie behind `begun`.
-    async fn from_readings(
-        &self,
-        window: TimeRange,
-        begun: Option<&Place>,
-        wanted: usize,
-    ) -> Result<Vec<Bucket>, Error> {
+    async fn by_readings(&self, window: TimeRange, begun: Option<&Place>, wanted: usize) -> Result<Vec<Bucket>, Error> {
         let mut rest = times_in(window, self.buckets.closed);
         let mut fold = Fold::new(self.key.device.clone(), self.buckets);
         while rest.from < rest.to {
