@@ -21,6 +21,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 use utoipa_axum::router::OpenApiRouter;
 
 pub mod auth;
+pub mod erasure;
 pub mod errors;
 mod extract;
 mod guard;
@@ -33,8 +34,10 @@ pub mod state;
 pub mod views;
 
 pub use auth::{Authorize, authorize};
+pub use erasure::{Erasure, Gone};
 pub use errors::Problem;
 pub use extract::BODY_BYTES_MAX;
+pub use openapi::intake as intake_description;
 pub use state::{ApiState, Control, ControlError, Parts, Readiness};
 
 /// The whole interface.
@@ -68,10 +71,11 @@ pub fn app_with(state: ApiState, others: Router, others_described: Option<utoipa
         .layer(from_fn(no_sniffing))
 }
 
-/// The OpenAPI document of [`app`] as text, as it is committed beside this crate.
+/// The OpenAPI document of the whole service as text, as it is committed beside this crate: [`app_with`] the intake.
 #[must_use]
 pub fn openapi_document() -> String {
     let (_, mut document) = described(None).split_for_parts();
+    document.merge(openapi::intake());
     openapi::complete(&mut document);
     document_text(&document)
 }

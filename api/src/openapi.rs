@@ -37,6 +37,33 @@ pub(crate) fn base() -> utoipa::openapi::OpenApi {
     document
 }
 
+/// `POST /telemetry`, which the binary mounts beside these routes.
+#[utoipa::path(
+    post, path = "/api/v1/telemetry", tag = "telemetry", operation_id = "send_telemetry",
+    summary = "Send readings and events", description = "A JSON array, or a line of JSON a reading or event. 200 means that \
+        all of it is on disk; what could not be taken waits in quarantine and is listed line by line.",
+    request_body(content(
+        (Object = "application/json", example = json!([
+            { "device": "fridge-7", "ts": "2026-01-31T10:00:00Z", "values": { "compressor_current_a": 1.2 } }
+        ])),
+        (String = "application/x-ndjson")
+    )),
+    security(("key" = ["ingest"])),
+    responses((status = 200, description = "How many were taken, and which lines were not", body = Object,
+        example = json!({ "accepted": 1, "quarantined": [{ "line": 2, "reason": "values: missing" }] })))
+)]
+#[expect(dead_code, reason = "carries the description only; the intake answers")]
+fn send_telemetry() {}
+
+/// The description of what the binary mounts beside these routes.
+#[must_use]
+pub fn intake() -> utoipa::openapi::OpenApi {
+    #[derive(OpenApi)]
+    #[openapi(paths(send_telemetry))]
+    struct Intake;
+    Intake::openapi()
+}
+
 /// Says of every operation that it may answer with a problem.
 pub(crate) fn complete(document: &mut utoipa::openapi::OpenApi) {
     for item in document.paths.paths.values_mut() {

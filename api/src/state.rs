@@ -7,7 +7,7 @@ use std::{
 
 use async_trait::async_trait;
 use harbinger_alerts::{Alerts, webhook::Guard};
-use harbinger_core::{Clock, TenantId, Timestamp, fleet::Maintenance};
+use harbinger_core::{Clock, DeviceKey, TenantId, Timestamp, fleet::Maintenance};
 use harbinger_store::{
     Ledger,
     ledger::{self, Connection},
@@ -16,7 +16,7 @@ use harbinger_store::{
 use prometheus_client::registry::Registry;
 use tokio::sync::{Semaphore, watch};
 
-use crate::metrics::Metrics;
+use crate::{erasure::Gone, metrics::Metrics};
 
 /// Requests that may be in the works at once; more are told to come back.
 pub const REQUESTS_AT_ONCE: usize = 256;
@@ -63,6 +63,9 @@ pub trait Control: Send + Sync + 'static {
 
     /// Trains now; the new model's version.
     async fn retrain(&self, tenant: &TenantId) -> Result<String, ControlError>;
+
+    /// Deletes everything of a device, between two cycles of analytics: see [`Erasure`](crate::Erasure).
+    async fn delete_device(&self, key: &DeviceKey, actor: &str) -> Result<Gone, ControlError>;
 
     /// Maintenance was recorded on `connection`, whose transaction is committed only if this succeeds: the place to count
     /// pieces as used and to resolve alerts.

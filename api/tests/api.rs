@@ -5,6 +5,8 @@ mod world;
 
 #[path = "api/access.rs"]
 mod access;
+#[path = "api/deletion.rs"]
+mod deletion;
 #[path = "api/documents.rs"]
 mod documents;
 #[path = "api/loop_closed.rs"]
@@ -17,3 +19,5 @@ mod reading;
 mod registry;
 #[path = "api/stream.rs"]
 mod stream;
+#[path = "api/telemetry.rs"]
+mod telemetry;

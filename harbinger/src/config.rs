@@ -12,6 +12,7 @@ use anyhow::Context;
 use harbinger_alerts::HysteresisOptions;
 use harbinger_core::Duration;
 use harbinger_ingest as ingest;
+use harbinger_store::telemetry::DataClass;
 use serde::{Deserialize, Serialize};
 
 /// Prefix of environment variables that are settings.
@@ -23,6 +24,8 @@ const PREFIX: &str = "HARBINGER__";
 pub(crate) struct Config {
     /// Where data lies: telemetry.db, ledger.db and models. Made where it is missing.
     pub(crate) data: Data,
+    /// Telemetry.
+    pub(crate) telemetry: Telemetry,
     /// The HTTP interface.
     pub(crate) api: Api,
     /// Intake of telemetry: MQTT listener, HTTP, other brokers.
@@ -48,6 +51,59 @@ pub(crate) struct Data {
 impl Default for Data {
     fn default() -> Self {
         Self { folder: PathBuf::from("harbinger-data") }
+    }
+}
+
+/// Telemetry.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Telemetry {
+    /// How long it is kept.
+    pub(crate) retention: Retention,
+}
+
+/// How long each class of data is kept, in event time of its tenant; for ever where left out. It may be kept a little longer.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Retention {
+    /// Readings as they came.
+    pub(crate) readings: Option<Duration>,
+    /// Summaries of each hour: no shorter than readings.
+    pub(crate) hourly_summaries: Option<Duration>,
+    /// Summaries of each day: no shorter than readings.
+    pub(crate) daily_summaries: Option<Duration>,
+    /// Device events.
+    pub(crate) events: Option<Duration>,
+    /// Messages that could not be taken, in wall time since they arrived.
+    pub(crate) quarantine: Option<Duration>,
+}
+
+impl Retention {
+    /// How long a class is kept; `None` for ever.
+    pub(crate) fn of(&self, class: DataClass) -> Option<Duration> {
+        match class {
+            DataClass::Readings => self.readings,
+            DataClass::HourlySummaries => self.hourly_summaries,
+            DataClass::DailySummaries => self.daily_summaries,
+            DataClass::Events => self.events,
+            DataClass::Quarantine => self.quarantine,
+        }
+    }
+
+    /// Summaries are what is left of readings that are gone, so they must not go first.
+    fn check(&self) -> anyhow::Result<()> {
+        let words = |kept: Option<Duration>| kept.map_or_else(|| "for ever".to_owned(), |kept| kept.to_string());
+        let summaries = [("hourly_summaries", self.hourly_summaries), ("daily_summaries", self.daily_summaries)];
+        for (key, kept) in summaries {
+            let Some(length) = kept else { continue };
+            anyhow::ensure!(
+                self.readings.is_some_and(|readings| readings <= length),
+                "telemetry.retention.{key} is {length}, shorter than telemetry.retention.readings, which is {}: \
+                 keep summaries at least as long as readings",
+                words(self.readings)
+            );
+        }
+        Ok(())
     }
 }
 
@@ -174,7 +230,10 @@ impl Config {
                 .with_context(|| format!("environment variable {name} is not a setting"))?;
         }
         let source = file.map_or_else(|| "the environment".to_owned(), |file| file.display().to_string());
-        Self::deserialize(toml::Value::Table(tree)).with_context(|| format!("settings in {source} are not valid"))
+        let valid = || format!("settings in {source} are not valid");
+        let config = Self::deserialize(toml::Value::Table(tree)).with_context(valid)?;
+        config.telemetry.retention.check().with_context(valid)?;
+        Ok(config)
     }
 
     /// What is legal and dangerous, in words.
@@ -246,6 +305,24 @@ mod tests {
     fn an_unknown_key_is_named() {
         let error = format!("{:#}", from(&[("HARBINGER__API__COLOUR", "red")]).unwrap_err());
         assert!(error.contains("colour"), "{error}");
+    }
+
+    #[test]
+    fn summaries_must_not_be_forgotten_before_their_readings() {
+        let retention = |readings: &str, hourly: &str| {
+            let readings = Some(("HARBINGER__TELEMETRY__RETENTION__READINGS", readings)).filter(|(_, v)| !v.is_empty());
+            let hourly =
+                Some(("HARBINGER__TELEMETRY__RETENTION__HOURLY_SUMMARIES", hourly)).filter(|(_, v)| !v.is_empty());
+            from(&readings.into_iter().chain(hourly).collect::<Vec<_>>())
+        };
+        for (readings, hourly) in [("", ""), ("30d", ""), ("30d", "30d"), ("30d", "365d")] {
+            retention(readings, hourly).unwrap();
+        }
+        for (readings, hourly) in [("30d", "7d"), ("", "365d")] {
+            let error = format!("{:#}", retention(readings, hourly).unwrap_err());
+            let keys = ["telemetry.retention.hourly_summaries", "telemetry.retention.readings"];
+            assert!(keys.iter().all(|key| error.contains(key)), "{error}");
+        }
     }
 
     #[test]

@@ -6,6 +6,7 @@
 mod conduct;
 mod control;
 mod gate;
+mod retention;
 
 use std::{net::SocketAddr, path::PathBuf, sync::Arc};
 
@@ -15,7 +16,7 @@ use harbinger_alerts::{
     webhook::{Guard, delivery},
 };
 use harbinger_analytics::worker;
-use harbinger_api::{ApiState, Parts, Readiness};
+use harbinger_api::{ApiState, Erasure, Parts, Readiness};
 use harbinger_core::{Clock, SystemClock};
 use harbinger_ingest::{Pipeline, consumer::Consumer, http::IngestTenant, mqtt::Listener};
 use harbinger_store::{
@@ -93,6 +94,17 @@ impl Service {
         let mut registry = prometheus_client::registry::Registry::default();
         let alerts_metrics = harbinger_alerts::Metrics::register(&mut registry);
         let alerts = Alerts::new(config.alerts.hysteresis(), Arc::clone(&clock), alerts_metrics.clone());
+        let erasure = Erasure {
+            ledger: ledger.clone(),
+            telemetry: Arc::clone(&telemetry),
+            alerts: alerts.clone(),
+            clock: Arc::clone(&clock),
+        };
+        // Before anything else may ask for it or report.
+        let erased = erasure.finish_pending().await?;
+        if erased > 0 {
+            tracing::info!(erased, "devices whose deletion was interrupted are gone");
+        }
         let registrar = Arc::new(gate::LedgerRegistrar::new(ledger.clone()));
         let pipeline =
             Pipeline::new(config.ingest.pipeline.clone(), Arc::clone(&telemetry), Arc::clone(&clock), registrar);
@@ -128,6 +140,7 @@ impl Service {
             telemetry: Arc::clone(&telemetry),
             ledger: ledger.clone(),
             alerts,
+            erasure,
             clock: Arc::clone(&clock),
             policy: Policy::of(&config.orders),
             event_times,
@@ -155,7 +168,7 @@ impl Service {
                 harbinger_api::authorize,
             ));
         let interface = state.clone();
-        let router = harbinger_api::app_with(state, intake, None);
+        let router = harbinger_api::app_with(state, intake, Some(harbinger_api::intake_description()));
 
         let (stop_doors, stop_rooms) = (CancellationToken::new(), CancellationToken::new());
         let mut doors = vec![("mqtt", tokio::spawn(listener.run(stop_doors.clone())))];
@@ -173,7 +186,14 @@ impl Service {
                 }
             }),
         ));
+        let keeper = retention::Keeper {
+            telemetry: Arc::clone(&telemetry),
+            ledger: ledger.clone(),
+            clock: Arc::clone(&clock),
+            retention: config.telemetry.retention.clone(),
+        };
         let rooms = vec![
+            ("retention", tokio::spawn(keeper.run(stop_rooms.clone()))),
             ("webhooks", tokio::spawn(deliverer.run(stop_rooms.clone()))),
             ("analytics", tokio::spawn(conductor.run(stop_rooms.clone()))),
         ];

@@ -18,6 +18,7 @@ pub mod audit;
 mod bulk;
 pub mod changes;
 mod column;
+pub mod erasure;
 pub mod idempotency;
 pub mod keys;
 pub mod kpi;

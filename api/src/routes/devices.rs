@@ -18,14 +18,16 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{alerts::AlertView, predictions::PredictionView};
 use crate::{
-    auth::{Caller, Read},
+    auth::{Admin, Caller, Needs, Read},
+    erasure::Gone,
     errors::{Error, Result},
     extract::Path,
+    guard::uninterrupted,
     state::ApiState,
     views::DeviceView,
 };
 
-fn device_key(caller: &Caller<Read>, device: &str) -> Result<DeviceKey> {
+fn device_key<S: Needs>(caller: &Caller<S>, device: &str) -> Result<DeviceKey> {
     let id = DeviceId::parse(device).map_err(|_| Error::not_found("device", device))?;
     Ok(DeviceKey::new(caller.tenant.clone(), id))
 }
@@ -121,7 +123,55 @@ async fn health(
     }))
 }
 
+/// What was deleted of a device.
+#[derive(Debug, Serialize, ToSchema)]
+struct DeletedView {
+    /// The device.
+    #[schema(value_type = String)]
+    device: DeviceId,
+    /// Samples of its readings.
+    samples: u64,
+    /// Its events.
+    events: u64,
+    /// Its predictions.
+    predictions: u64,
+    /// Records of what they were made from.
+    decisions: u64,
+    /// Its alerts.
+    alerts: u64,
+    /// Its maintenance.
+    maintenance: u64,
+}
+
+/// Delete everything of a device: telemetry, registration, maintenance, predictions, alerts. Stock, orders, plans and the audit
+/// record stay. What the device reports later is kept again
+#[utoipa::path(
+    delete, path = "/devices/{device}", tag = "devices", params(("device" = String, Path)),
+    security(("key" = ["admin"])), responses((status = 200, body = DeletedView))
+)]
+async fn delete_device(
+    caller: Caller<Admin>,
+    State(state): State<ApiState>,
+    Path(device): Path<String>,
+) -> Result<Answer<DeletedView>> {
+    let key = device_key(&caller, &device)?;
+    uninterrupted(async move {
+        let Gone { ledger, telemetry } = state.control.delete_device(&key, &caller.actor).await?;
+        state.changed();
+        Ok(Answer(DeletedView {
+            device: key.device,
+            samples: telemetry.samples,
+            events: telemetry.events,
+            predictions: ledger.predictions,
+            decisions: ledger.decisions,
+            alerts: ledger.alerts,
+            maintenance: ledger.maintenance,
+        }))
+    })
+    .await
+}
+
 /// The routes of one device.
 pub(crate) fn routes() -> OpenApiRouter<ApiState> {
-    OpenApiRouter::new().routes(routes!(health))
+    OpenApiRouter::new().routes(routes!(health)).routes(routes!(delete_device))
 }

@@ -140,19 +140,18 @@ async fn a_key_ends_by_time_or_by_revocation_and_works_as_a_password_too() {
 }
 
 #[tokio::test]
-async fn routes_beside_these_are_let_through_with_the_scope_they_ask_for() {
-    use axum::{Extension, Router, middleware::from_fn_with_state, routing::post};
-    use harbinger_api::{Authorize, app_with, authorize};
-    let world = World::bare().await;
-    let whose = |Extension(tenant): Extension<TenantId>| async move { tenant.to_string() };
-    let guard = Authorize::new(world.state.clone(), Scope::Ingest);
-    let others =
-        Router::new().route("/api/v1/telemetry", post(whose)).route_layer(from_fn_with_state(guard, authorize));
-    let app = app_with(world.state.clone(), others, None);
-    for (scope, expected) in [(Scope::Ingest, 200), (Scope::Admin, 200), (Scope::Read, 403)] {
-        let sent = request(Method::POST, "/api/v1/telemetry", Some(world.key("globex", scope)), None);
-        assert_eq!(app.clone().oneshot(sent).await.unwrap().status().as_u16(), expected);
+async fn the_intake_beside_the_routes_is_reached_with_its_scope_and_leaves_the_query_its_path() {
+    let world = World::new().await;
+    for (scope, posted, asked) in [(Scope::Ingest, 200, 403), (Scope::Admin, 200, 200), (Scope::Read, 403, 200)] {
+        for (method, expected) in [(Method::POST, posted), (Method::GET, asked)] {
+            let sent = request(method.clone(), "/api/v1/telemetry", Some(world.key("acme", scope)), None);
+            assert_eq!(world.send(sent).await.status.as_u16(), expected, "{method} with {scope}");
+        }
     }
-    let open = request(Method::POST, "/api/v1/telemetry", None, None);
-    assert_eq!(app.oneshot(open).await.unwrap().status().as_u16(), 401);
+    for method in [Method::POST, Method::GET] {
+        let open = request(method, "/api/v1/telemetry", None, None);
+        assert_eq!(world.send(open).await.status.as_u16(), 401);
+    }
+    let wrong = request(Method::PUT, "/api/v1/telemetry", Some(world.key("acme", Scope::Admin)), None);
+    assert_eq!(world.send(wrong).await.problem(405), "method-not-allowed");
 }

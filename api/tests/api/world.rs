@@ -7,9 +7,13 @@ use axum::{
     Router,
     body::Body,
     http::{HeaderMap, Method, Request, StatusCode, header},
+    middleware::from_fn_with_state,
 };
 use harbinger_alerts::{Alerts, HysteresisOptions, Observation, webhook::Guard};
-use harbinger_api::{ApiState, Control, ControlError, Parts, Readiness, app};
+use harbinger_api::{
+    ApiState, Authorize, Control, ControlError, Erasure, Gone, Parts, Readiness, app_with, authorize,
+    intake_description,
+};
 use harbinger_core::{
     Clock, DeviceEvent, DeviceKey, Duration, ManualClock, Probability, Reading, Severity, TenantId, Timestamp,
     fleet::Maintenance,
@@ -45,6 +49,7 @@ pub(crate) fn tenant(name: &str) -> TenantId {
 /// What the binary would do, as far as the routes can tell: it keeps a plan that says when it was made.
 pub(crate) struct TestControl {
     ledger: Ledger,
+    erasure: Erasure,
     /// Plans wait here while it is locked.
     pub(crate) gate: Arc<tokio::sync::Semaphore>,
 }
@@ -66,6 +71,9 @@ impl Control for TestControl {
     async fn replay_quarantined(&self, _: &TenantId, _: i64) -> Result<u64, ControlError> {
         Err(ControlError::Conflict("still no JSON".to_owned()))
     }
+    async fn delete_device(&self, key: &DeviceKey, actor: &str) -> Result<Gone, ControlError> {
+        self.erasure.delete(key, actor, at(NOW)).await
+    }
     async fn retrain(&self, _: &TenantId) -> Result<String, ControlError> {
         panic!("training fell over");
     }
@@ -80,6 +88,15 @@ impl Control for TestControl {
         }
         Ok(())
     }
+}
+
+/// Stands where the binary mounts the intake: takes everything.
+fn intake(state: &ApiState) -> Router {
+    let guard = Authorize::new(state.clone(), Scope::Ingest);
+    let taken = || async { axum::Json(json!({ "accepted": 0, "quarantined": [] })) };
+    Router::new()
+        .route("/api/v1/telemetry", axum::routing::post(taken))
+        .route_layer(from_fn_with_state(guard, authorize))
 }
 
 fn plan(plan_id: &str, as_of: Timestamp) -> PlanRow {
@@ -123,8 +140,8 @@ impl Answer {
 
 pub(crate) struct World {
     pub(crate) app: Router,
-    pub(crate) state: ApiState,
     pub(crate) ledger: Ledger,
+    pub(crate) erasure: Erasure,
     pub(crate) store: Arc<MemoryStore>,
     pub(crate) clock: Arc<ManualClock>,
     pub(crate) readiness: Arc<Readiness>,
@@ -145,12 +162,15 @@ impl World {
         let mut registry = Registry::default();
         let metrics = harbinger_alerts::Metrics::register(&mut registry);
         let wall: Arc<dyn Clock> = clock.clone();
+        let alerts = Alerts::new(HysteresisOptions::default(), wall.clone(), metrics);
+        let erasure =
+            Erasure { ledger: ledger.clone(), telemetry: store.clone(), alerts: alerts.clone(), clock: wall.clone() };
         let state = ApiState::new(Parts {
             ledger: ledger.clone(),
             telemetry: store.clone(),
-            clock: wall.clone(),
-            control: Arc::new(TestControl { ledger: ledger.clone(), gate: gate.clone() }),
-            alerts: Alerts::new(HysteresisOptions::default(), wall, metrics),
+            clock: wall,
+            control: Arc::new(TestControl { ledger: ledger.clone(), erasure: erasure.clone(), gate: gate.clone() }),
+            alerts,
             webhook_guard: Guard::default(),
             readiness: readiness.clone(),
             registry,
@@ -167,8 +187,8 @@ impl World {
             }
         }
         tx.commit().await.unwrap();
-        let app = app(state.clone());
-        Self { app, state, ledger, store, clock, readiness, gate, keys, ids: BTreeMap::new() }
+        let app = app_with(state.clone(), intake(&state), Some(intake_description()));
+        Self { app, ledger, erasure, store, clock, readiness, gate, keys, ids: BTreeMap::new() }
     }
 
     /// The world with a bit of everything for acme.

@@ -14,8 +14,8 @@ use harbinger_analytics::{
     plan::Plan,
     worker::{Cycle, Worker, watermark},
 };
-use harbinger_api::ControlError;
-use harbinger_core::{Clock, Probability, Severity, TenantId, Timestamp, fleet::Part, ids::new_id};
+use harbinger_api::{ControlError, Erasure, Gone};
+use harbinger_core::{Clock, DeviceKey, Probability, Severity, TenantId, Timestamp, fleet::Part, ids::new_id};
 use harbinger_store::{
     Ledger,
     ledger::{
@@ -54,6 +54,8 @@ pub(super) enum Command {
     Plan { tenant: TenantId, as_of: Option<Timestamp>, answer: oneshot::Sender<Result<String, ControlError>> },
     /// Train now.
     Train { tenant: TenantId, answer: oneshot::Sender<Result<String, ControlError>> },
+    /// Delete a device now: between cycles, so that none writes down again what it knew of it.
+    Delete { key: DeviceKey, actor: String, answer: oneshot::Sender<Result<Gone, ControlError>> },
 }
 
 /// Which orders need no person.
@@ -98,6 +100,7 @@ pub(super) struct Conductor {
     pub(super) telemetry: SharedStore,
     pub(super) ledger: Ledger,
     pub(super) alerts: Alerts,
+    pub(super) erasure: Erasure,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) policy: Policy,
     pub(super) event_times: Arc<EventTimes>,
@@ -294,6 +297,12 @@ impl Conductor {
             Command::Train { tenant, answer } => {
                 let trained = self.train_now(&tenant).await.map_err(failed("train"));
                 let _ = answer.send(trained.and_then(|version| version.ok_or_else(nothing_yet)));
+            }
+            Command::Delete { key, actor, answer } => {
+                let at = self.event_times.get(&key.tenant).unwrap_or_else(|| self.clock.now());
+                let deleted = self.erasure.delete(&key, &actor, at).await;
+                self.worker.forget(&key.tenant);
+                let _ = answer.send(deleted);
             }
         }
         self.tell();

@@ -7,9 +7,9 @@ use std::{
 
 use async_trait::async_trait;
 use harbinger_alerts::{Alerts, webhook};
-use harbinger_api::{Control, ControlError};
+use harbinger_api::{Control, ControlError, Gone};
 use harbinger_core::{
-    Clock, Duration, TenantId, Timestamp,
+    Clock, DeviceKey, Duration, TenantId, Timestamp,
     fleet::{Maintenance, MaintenanceAction},
 };
 use harbinger_ingest::{Pipeline, pipeline::ReplayError};
@@ -38,7 +38,7 @@ impl EventTimes {
         self.0.write().unwrap_or_else(PoisonError::into_inner).insert(tenant.clone(), at);
     }
 
-    fn get(&self, tenant: &TenantId) -> Option<Timestamp> {
+    pub(super) fn get(&self, tenant: &TenantId) -> Option<Timestamp> {
         self.0.read().unwrap_or_else(PoisonError::into_inner).get(tenant).copied()
     }
 }
@@ -55,10 +55,10 @@ pub(super) struct ServiceControl {
 }
 
 impl ServiceControl {
-    async fn ask(
+    async fn ask<T>(
         &self,
-        command: impl FnOnce(oneshot::Sender<Result<String, ControlError>>) -> Command,
-    ) -> Result<String, ControlError> {
+        command: impl FnOnce(oneshot::Sender<Result<T, ControlError>>) -> Command,
+    ) -> Result<T, ControlError> {
         let gone = || ControlError::Unavailable("analytics is stopping".to_owned());
         let (answer, answered) = oneshot::channel();
         self.commands.send(command(answer)).await.map_err(|_| gone())?;
@@ -94,6 +94,11 @@ impl Control for ServiceControl {
     async fn retrain(&self, tenant: &TenantId) -> Result<String, ControlError> {
         let tenant = tenant.clone();
         self.ask(|answer| Command::Train { tenant, answer }).await
+    }
+
+    async fn delete_device(&self, key: &DeviceKey, actor: &str) -> Result<Gone, ControlError> {
+        let (key, actor) = (key.clone(), actor.to_owned());
+        self.ask(|answer| Command::Delete { key, actor, answer }).await
     }
 
     async fn maintenance_recorded(

@@ -49,6 +49,20 @@ pub async fn append(
     Ok(audit_id)
 }
 
+/// Whether anybody ever did `action` to `subject`.
+///
+/// # Errors
+/// [`Error::Database`].
+pub async fn is_recorded(
+    connection: &mut Connection,
+    tenant: &TenantId,
+    action: &str,
+    subject: &str,
+) -> Result<bool, Error> {
+    let query = sqlx::query("SELECT 1 FROM audit WHERE tenant = $1 AND action = $2 AND subject = $3 LIMIT 1");
+    Ok(query.bind(tenant.as_str()).bind(action).bind(subject).fetch_optional(connection).await?.is_some())
+}
+
 /// Entries from the newest back, from before the entry `before` on, at most `limit`.
 ///
 /// # Errors
