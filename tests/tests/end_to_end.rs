@@ -18,6 +18,8 @@ mod quarantine;
 mod readme;
 #[path = "end_to_end/shutdown.rs"]
 mod shutdown;
+#[path = "end_to_end/telemetry.rs"]
+mod telemetry;
 #[path = "end_to_end/the_loop.rs"]
 mod the_loop;
 #[path = "end_to_end/webhooks.rs"]
