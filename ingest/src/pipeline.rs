@@ -7,7 +7,10 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    sync::{Arc, PoisonError, RwLock},
+    sync::{
+        Arc, PoisonError, RwLock,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use bytes::Bytes;
@@ -72,6 +75,8 @@ pub(crate) struct Room {
     decoders: Decoders,
     pub(crate) metrics: Arc<Metrics>,
     devices: RwLock<HashMap<TenantId, HashSet<DeviceId>>>,
+    /// How many devices were forgotten: where it rises, connections look up again whom they let in.
+    forgotten: AtomicU64,
     /// A permit a byte that was read and is not durable yet.
     pub(crate) budget: Arc<Semaphore>,
 }
@@ -107,6 +112,7 @@ impl Pipeline {
             decoders: Decoders::default(),
             metrics: Arc::default(),
             devices: RwLock::default(),
+            forgotten: AtomicU64::new(0),
             budget,
         }))
     }
@@ -123,6 +129,7 @@ impl Pipeline {
         Intake {
             pipeline: self.clone(),
             tenants,
+            forgotten: self.forgotten(),
             routes: Vec::new(),
             route_of_topic: HashMap::new(),
             names: Names::default(),
@@ -145,6 +152,20 @@ impl Pipeline {
             latest: self.now() + self.0.options.future_tolerance,
             signals_max: self.0.options.signals_per_reading_max,
         }
+    }
+
+    /// Forgets that a device was let in, since it was deleted: when it reports again it is a stranger.
+    pub fn forget(&self, key: &DeviceKey) {
+        let mut devices = self.0.devices.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = devices.get_mut(&key.tenant) {
+            known.remove(&key.device);
+        }
+        drop(devices);
+        self.0.forgotten.fetch_add(1, Ordering::Release);
+    }
+
+    fn forgotten(&self) -> u64 {
+        self.0.forgotten.load(Ordering::Acquire)
     }
 
     /// Whether a device was let in since the start.
@@ -259,6 +280,8 @@ const ROUTES_MAX: usize = 16_384;
 pub struct Intake {
     pipeline: Pipeline,
     tenants: Tenants,
+    /// How many devices were forgotten when the routes began.
+    forgotten: u64,
     routes: Vec<Known>,
     route_of_topic: HashMap<String, usize>,
     names: Names,
@@ -307,7 +330,9 @@ impl Intake {
 
     /// Finds each message's route; what has none goes to quarantine.
     fn place(&mut self, messages: &[Message]) -> Vec<Place> {
-        if self.routes.len() >= ROUTES_MAX {
+        let forgotten = self.pipeline.forgotten();
+        if self.routes.len() >= ROUTES_MAX || self.forgotten != forgotten {
+            self.forgotten = forgotten;
             self.routes.clear();
             self.route_of_topic.clear();
         }

@@ -79,6 +79,20 @@ async fn a_new_device_is_registered_once_and_asked_for_once() {
     assert_eq!(room.pipeline.metrics().snapshot().stored, 4);
 }
 
+/// Its connection stays open while a device is deleted.
+#[tokio::test]
+async fn a_device_that_was_forgotten_is_a_stranger_on_every_connection() {
+    let room = room(PipelineOptions::default());
+    let mut connection = room.pipeline.intake(Tenants::All);
+    let both = [message("acme", "d1", 1), message("acme", "d2", 1)];
+    connection.take(&both).await.unwrap().append().await.unwrap();
+    room.registry.known.lock().unwrap().retain(|known| known != "acme/d1");
+    room.pipeline.forget(&DeviceKey::new("acme".parse().unwrap(), "d1".parse().unwrap()));
+    connection.take(&both).await.unwrap().append().await.unwrap();
+    assert_eq!(*room.registry.known.lock().unwrap(), ["acme/d2", "acme/d1"]);
+    assert_eq!(*room.registry.asked.lock().unwrap(), ["acme/d1", "acme/d2", "acme/d1"]);
+}
+
 /// The strict tenant's unknown device waits; once it is registered its next message is stored, and the first is replayed.
 #[tokio::test]
 async fn a_tenant_may_keep_unknown_devices_out() {

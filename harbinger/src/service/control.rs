@@ -97,8 +97,10 @@ impl Control for ServiceControl {
     }
 
     async fn delete_device(&self, key: &DeviceKey, actor: &str) -> Result<Gone, ControlError> {
-        let (key, actor) = (key.clone(), actor.to_owned());
-        self.ask(|answer| Command::Delete { key, actor, answer }).await
+        let command = |answer| Command::Delete { key: key.clone(), actor: actor.to_owned(), answer };
+        let gone = self.ask(command).await?;
+        self.pipeline.forget(key);
+        Ok(gone)
     }
 
     async fn maintenance_recorded(
