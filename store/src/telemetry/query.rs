@@ -284,15 +284,20 @@ impl<'a> Series<'a> {
         if rest.from >= rest.to {
             return None;
         }
-        let first = self.buckets.step.buckets(rest).next()?;
+        let step = &self.buckets.step;
+        let first = step.buckets(rest).next()?;
         let span = |most: usize| {
-            let last = self.buckets.step.buckets(rest).take(most).last().unwrap_or(first);
+            let last = step.buckets(rest).take(most).last().unwrap_or(first);
             TimeRange { from: first.from, to: last.to }
         };
         let most = wanted.clamp(1, WINDOW_BUCKETS);
         let quantiles = self.buckets.functions.iter().any(|function| function.is_quantile());
-        let grain = if quantiles { None } else { self.buckets.step.grain(span(most)) };
-        let Some(grain) = grain else { return Some((span(most), None)) };
+        let grain = if quantiles { None } else { step.grain(span(most)) };
+        let Some(grain) = grain else {
+            // Readings are read until there are enough buckets, so empty ones cost nothing unless they are shown.
+            let whole = TimeRange { from: first.from, to: step.ceil(rest.to) };
+            return Some((if self.shown.is_empty() { whole } else { span(most) }, None));
+        };
         let summaries_a_bucket = (first.to.millis() - first.from.millis()) / grain.millis().max(1);
         let fitting = WINDOW_BUCKETS / usize::try_from(summaries_a_bucket).unwrap_or(1).max(1);
         Some((span(most.min(fitting.max(1))), Some(grain)))

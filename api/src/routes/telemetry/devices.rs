@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use harbinger_core::{DeviceId, DeviceKey, TenantId, Timestamp, fleet::Device};
-use harbinger_store::ledger::registry;
+use harbinger_store::{ledger::registry, telemetry::DeviceExtent};
 
 use super::asked::RangeParameters;
 use crate::{
@@ -15,12 +15,20 @@ use crate::{
 const NAMED_MAX: usize = 1_000;
 
 /// Devices that exist.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Found {
     /// In rising order.
     pub(super) devices: Vec<DeviceId>,
     /// Event time of the newest reading of any of them.
     pub(super) newest: Option<Timestamp>,
+}
+
+impl Found {
+    fn new(devices: Vec<DeviceId>, extents: &[DeviceExtent]) -> Self {
+        let within = extents.iter().filter(|extent| devices.binary_search(&extent.device).is_ok());
+        let newest = within.filter_map(|extent| extent.readings).map(|(_, last)| last).max();
+        Self { devices, newest }
+    }
 }
 
 /// The devices that are named, or all of the tenant, as far as they are of the model and at the depot that are named.
@@ -30,18 +38,20 @@ pub(super) async fn find(state: &ApiState, tenant: &TenantId, parameters: &Range
         let detail = format!("query: device: {} are named, at most {NAMED_MAX} may be", named.len());
         return Err(Error::new(Code::BadRequest, detail));
     }
-    let mut connection = state.ledger.read().await?;
-    let registered: Vec<Device> = registry::list(&mut connection, tenant, None, usize::MAX).await?;
-    drop(connection);
     let extents = state.telemetry.extents(tenant).await?;
-    let known = |device: &DeviceId| {
-        registered.binary_search_by(|row| row.device.cmp(device)).is_ok()
-            || extents.binary_search_by(|extent| extent.device.cmp(device)).is_ok()
-    };
-    if let Some(unknown) = named.iter().find(|device| !known(device)) {
-        return Err(Error::not_found("device", unknown.as_str()));
+    let has_reported = |device: &DeviceId| extents.binary_search_by(|extent| extent.device.cmp(device)).is_ok();
+    let mut connection = state.ledger.read().await?;
+    for device in named.iter().filter(|device| !has_reported(device)) {
+        if !registry::known_device(&mut connection, tenant, device).await? {
+            return Err(Error::not_found("device", device.as_str()));
+        }
     }
     let filtered = parameters.model.is_some() || parameters.depot.is_some();
+    if !named.is_empty() && !filtered {
+        return Ok(Found::new(named.into_iter().collect(), &extents));
+    }
+    let registered: Vec<Device> = registry::list(&mut connection, tenant, None, usize::MAX).await?;
+    drop(connection);
     let fits = |row: &&Device| {
         parameters.model.as_ref().is_none_or(|model| row.model == *model)
             && parameters.depot.as_ref().is_none_or(|depot| row.depot == *depot)
@@ -50,10 +60,7 @@ pub(super) async fn find(state: &ApiState, tenant: &TenantId, parameters: &Range
     let unregistered = extents.iter().map(|extent| &extent.device).filter(|_| !filtered);
     let all: BTreeSet<&DeviceId> = registered.iter().filter(fits).map(|row| &row.device).chain(unregistered).collect();
     let wanted = all.into_iter().filter(|device| named.is_empty() || named.contains(*device));
-    let devices: Vec<DeviceId> = wanted.cloned().collect();
-    let within = extents.iter().filter(|extent| devices.binary_search(&extent.device).is_ok());
-    let newest = within.filter_map(|extent| extent.readings).map(|(_, last)| last).max();
-    Ok(Found { devices, newest })
+    Ok(Found::new(wanted.cloned().collect(), &extents))
 }
 
 /// One device.
