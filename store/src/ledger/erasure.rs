@@ -102,7 +102,7 @@ pub async fn pending(connection: &mut Connection) -> Result<Vec<Pending>, Error>
         .map(|row| {
             let name: String = row.try_get("name")?;
             let damaged = |_| Error::Damaged { column: "progress.name", value: name.clone() };
-            let device = DeviceId::parse(name.trim_start_matches(NOTE)).map_err(damaged)?;
+            let device = DeviceId::parse(name.strip_prefix(NOTE).unwrap_or_default()).map_err(damaged)?;
             let key = DeviceKey::new(column::parse(row, "tenant")?, device);
             Ok(Pending { key, at: column::time(row, "value")? })
         })
@@ -117,4 +117,50 @@ pub async fn end(connection: &mut Connection, key: &DeviceKey) -> Result<(), Err
     let note = note(&key.device);
     run(connection, "DELETE FROM progress WHERE tenant = $1 AND name = $2".to_owned(), &key.tenant, &note).await?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Ledger;
+
+    fn key(device: &str) -> DeviceKey {
+        DeviceKey::new("acme".parse().unwrap(), device.parse().unwrap())
+    }
+
+    #[tokio::test]
+    async fn a_note_leads_back_to_its_device_until_it_is_ended() {
+        let ledger = Ledger::in_memory().await.unwrap();
+        let mut tx = ledger.write().await.unwrap();
+        let at = Timestamp::from_millis(1_420_070_400_000);
+        for device in ["a", "b%"] {
+            begin(&mut tx, &key(device), at).await.unwrap();
+        }
+        progress::set(&mut tx, &key("a").tenant, "scored_until", 7).await.unwrap();
+        let expected = ["a", "b%"].map(|device| Pending { key: key(device), at });
+        assert_eq!(pending(&mut tx).await.unwrap(), expected);
+        end(&mut tx, &key("a")).await.unwrap();
+        assert_eq!(pending(&mut tx).await.unwrap(), expected[1..]);
+    }
+
+    #[tokio::test]
+    async fn only_messages_that_name_this_very_device_leave_the_outbox() {
+        let ledger = Ledger::in_memory().await.unwrap();
+        let mut tx = ledger.write().await.unwrap();
+        let insert = "INSERT INTO deliveries (delivery_id, tenant, webhook_id, message_id, event_type, body, state, attempts, \
+            next_attempt_wall, created_wall) VALUES ($1, 'acme', 'w', 'm', $2, $3, 'pending', 0, 0, 0)";
+        let messages = [
+            ("1", "alert.raised", r#"{"data":{"device":"d_1"}}"#),
+            ("2", "alert.raised", r#"{"data":{"device":"dx1"}}"#),
+            ("3", "alert.raised", r#"{"data":{"device":"d_10"}}"#),
+            ("4", "transfer.proposed", r#"{"data":{"reasons":[{"device":"d_1"}]}}"#),
+        ];
+        for (id, kind, body) in messages {
+            sqlx::query(insert).bind(id).bind(kind).bind(body).execute(&mut *tx).await.unwrap();
+        }
+        begin(&mut tx, &key("d_1"), Timestamp::from_millis(0)).await.unwrap();
+        let left = sqlx::query_as("SELECT delivery_id FROM deliveries ORDER BY delivery_id").fetch_all(&mut *tx).await;
+        let left: Vec<(String,)> = left.unwrap();
+        assert_eq!(left.iter().map(|(id,)| id.as_str()).collect::<Vec<_>>(), ["2", "3", "4"]);
+    }
 }
