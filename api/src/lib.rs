@@ -1,6 +1,6 @@
 //! The REST API under `/api/v1`: routes, their OpenAPI document, keys, the live stream, the console.
 //!
-//! [`app`] makes a router that serves a listener and socket-free tests alike. Handlers are thin: they read the request,
+//! [`app_with`] makes a router that serves a listener and socket-free tests alike. Handlers are thin: they read the request,
 //! ask the ledger or the telemetry store, and show what comes as views of their own.
 //!
 //! **Invariant**: every query takes the tenant of the caller's key, and what belongs to somebody else is answered like what
@@ -39,11 +39,6 @@ pub use errors::Problem;
 pub use extract::BODY_BYTES_MAX;
 pub use openapi::intake as intake_description;
 pub use state::{ApiState, Control, ControlError, Parts, Readiness};
-
-/// The whole interface.
-pub fn app(state: ApiState) -> Router {
-    app_with(state, Router::new(), None)
-}
 
 /// The whole interface with routes of others beside it, such as the intake of telemetry, described in the same OpenAPI
 /// document. Those ask for keys themselves: see [`authorize`].

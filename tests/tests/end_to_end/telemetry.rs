@@ -39,6 +39,12 @@ fn what_is_posted_is_asked_for_and_what_is_deleted_stays_deleted_after_kill() {
 
     let deleted = client.ask("DELETE", "/api/v1/devices/gone", &[], &[]).unwrap().json().unwrap();
     assert_eq!((&deleted["device"], &deleted["samples"]), (&json!("gone"), &json!(48)));
+    // What comes later is kept, and registers the device again.
+    let again = lines().lines().rev().find(|line| line.contains("gone")).unwrap().to_owned();
+    client.telemetry(&again).unwrap().json().unwrap();
+    assert_eq!(client.get("/api/v1/devices/gone").unwrap().status, 200);
+    let deleted = client.ask("DELETE", "/api/v1/devices/gone", &[], &[]).unwrap().json().unwrap();
+    assert_eq!(deleted["samples"], 1);
     server.kill().unwrap();
 
     let server = Server::start(data.path(), &[]).unwrap();
