@@ -234,8 +234,8 @@ pub async fn buckets(
             let wanted = limit - rows.len();
             let Some((window, grain)) = series.window(rest, wanted) else { break };
             let found = match grain {
-                Some(grain) => series.from_summaries(window, grain).await?,
-                None => series.from_readings(window, begun, wanted).await?,
+                Some(grain) => series.by_summaries(window, grain).await?,
+                None => series.by_readings(window, begun, wanted).await?,
             };
             let shown = series.with_gaps(found, window);
             rows.extend(shown.filter(|bucket| begun.is_none_or(|place| is_behind(bucket, place))).take(wanted));
@@ -303,7 +303,7 @@ impl<'a> Series<'a> {
         Some((span(most.min(fitting.max(1))), Some(grain)))
     }
 
-    async fn from_summaries(&self, window: TimeRange, grain: Duration) -> Result<Vec<Bucket>, Error> {
+    async fn by_summaries(&self, window: TimeRange, grain: Duration) -> Result<Vec<Bucket>, Error> {
         let timeline = self.store.summaries(&self.key, window, grain, self.buckets.closed).await?;
         let wanted = |signal: &SignalId| self.signals.is_none_or(|signals| signals.contains(signal));
         let mut found = Vec::new();
@@ -323,12 +323,7 @@ impl<'a> Series<'a> {
     }
 
     /// The buckets of a window, or so many of the first of them that `wanted` lie behind `begun`.
-    async fn from_readings(
-        &self,
-        window: TimeRange,
-        begun: Option<&Place>,
-        wanted: usize,
-    ) -> Result<Vec<Bucket>, Error> {
+    async fn by_readings(&self, window: TimeRange, begun: Option<&Place>, wanted: usize) -> Result<Vec<Bucket>, Error> {
         let mut rest = times_in(window, self.buckets.closed);
         let mut fold = Fold::new(self.key.device.clone(), self.buckets);
         while rest.from < rest.to {
