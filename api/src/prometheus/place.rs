@@ -110,9 +110,9 @@ impl<'a> Places<'a> {
         long > 0
     }
 
-    /// A number, written in digits or as a word.
+    /// A number.
     pub(super) fn number(&mut self) -> usize {
-        self.find(|token, _| token.kind == Kind::Number || token.is_word("inf") || token.is_word("nan"))
+        self.find(|token, _| token.is_number())
     }
 
     /// A text.
@@ -139,6 +139,11 @@ impl Token<'_> {
     /// Whether it is this sign.
     pub(super) fn is(&self, sign: &str) -> bool {
         self.kind == Kind::Sign && self.text == sign
+    }
+
+    /// Whether it is a number, written in digits or as a word.
+    pub(super) fn is_number(&self) -> bool {
+        self.kind == Kind::Number || self.is_word("inf") || self.is_word("nan")
     }
 
     /// Whether it is this word; keywords are written in capitals too.
