@@ -79,7 +79,7 @@ impl<'a> Places<'a> {
         self.find(|token, _| token.is(text) || token.is_word(text))
     }
 
-    /// A selector: its name, or its opening brace; walks to behind its closing brace.
+    /// A selector: its name, or its opening brace; walks to behind its braces, range and modifiers.
     pub(super) fn selector(&mut self, name: Option<&str>) -> usize {
         let position = match name {
             Some(name) => self.find(|token, _| token.kind == Kind::Word && token.text == name),
@@ -88,12 +88,31 @@ impl<'a> Places<'a> {
         if name.is_none() || self.tokens.get(self.next).is_some_and(|token| token.is("{")) {
             self.sign("}");
         }
+        while self.walk_suffix() {}
         position
     }
 
-    /// A number, written in digits or as a word.
+    /// Walks over a range or a modifier, whose signs are no operators; whether there was one.
+    fn walk_suffix(&mut self) -> bool {
+        let rest = self.tokens.get(self.next..).unwrap_or_default();
+        let signed = |sign: &Token<'_>| sign.is("+") || sign.is("-");
+        let long = match rest {
+            [open, inside @ ..] if open.is("[") => {
+                let colon = |token: &Token<'_>| token.is(":");
+                // A subquery is no part of its selector.
+                let end = inside.iter().position(|token| token.is("]") || colon(token));
+                end.filter(|&end| !inside.get(end).is_some_and(colon)).map_or(0, |end| end + 2)
+            }
+            [modifier, sign, ..] if modifier.is("@") || modifier.is_word("offset") => 2 + usize::from(signed(sign)),
+            _ => 0,
+        };
+        self.next += long;
+        long > 0
+    }
+
+    /// A number.
     pub(super) fn number(&mut self) -> usize {
-        self.find(|token, _| token.kind == Kind::Number || token.is_word("inf") || token.is_word("nan"))
+        self.find(|token, _| token.is_number())
     }
 
     /// A text.
@@ -120,6 +139,11 @@ impl Token<'_> {
     /// Whether it is this sign.
     pub(super) fn is(&self, sign: &str) -> bool {
         self.kind == Kind::Sign && self.text == sign
+    }
+
+    /// Whether it is a number, written in digits or as a word.
+    pub(super) fn is_number(&self) -> bool {
+        self.kind == Kind::Number || self.is_word("inf") || self.is_word("nan")
     }
 
     /// Whether it is this word; keywords are written in capitals too.
@@ -256,6 +280,11 @@ mod tests {
         let mut places = Places::of("sum by (rate) (rate{rate=\"ä\"}) + rate(ü[5m])");
         assert_eq!(places.call("sum"), 1);
         assert_eq!(places.selector(Some("rate")), 9);
+        let mut places = Places::of("x[5m] @ -5 offset -5m - y[5m:1m] @ end() + 1");
+        assert_eq!(places.selector(Some("x")), 1);
+        assert_eq!(places.sign("-"), 23);
+        assert_eq!((places.selector(Some("y")), places.subquery()), (25, 26));
+        assert_eq!(places.sign("+"), 42);
         let mut places = Places::of("{a=\"ä+\"} + rate(x[5m])");
         assert_eq!(places.selector(None), 1);
         assert_eq!(places.sign("+"), 10);

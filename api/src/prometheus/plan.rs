@@ -6,7 +6,7 @@
 
 use promql_parser::{
     label::{Labels as LabelNames, Matcher},
-    parser::{AggregateExpr, AtModifier, BinaryExpr, Call, Expr, LabelModifier, Offset, VectorSelector},
+    parser::{AggregateExpr, AtModifier, BinModifier, BinaryExpr, Call, Expr, LabelModifier, Offset, VectorSelector},
 };
 
 use super::{
@@ -103,6 +103,7 @@ pub(super) enum Grouping {
 const FUNCTIONS: &str = "avg_over_time, min_over_time, max_over_time, sum_over_time, count_over_time, stddev_over_time, \
     stdvar_over_time, quantile_over_time, last_over_time, present_over_time";
 const AGGREGATIONS: &str = "sum, min, max, avg, count, stddev, stdvar, quantile, group";
+const VECTORS: &str = "one side must be a number: vectors are not matched with vectors";
 
 /// Reads an expression.
 ///
@@ -179,6 +180,11 @@ impl Planner<'_> {
         let Some(operator) = Operator::parse(&sign) else {
             return Err(refusal(format!("operator {sign:?}"), position, "set operators are not answered"));
         };
+        let matched =
+            |modifier: &BinModifier| *modifier != BinModifier::default().with_return_bool(modifier.return_bool);
+        if binary.modifier.as_ref().is_some_and(matched) {
+            return Err(refusal(format!("operator {sign:?} with matching"), position, VECTORS));
+        }
         let right = self.plan(&binary.rhs)?;
         let as_bool = binary.return_bool();
         let map = |number, number_first| Stage::Map(Map { operator, number, number_first, as_bool });
@@ -187,8 +193,7 @@ impl Planner<'_> {
             (Plan::Vector(pipeline), Plan::Scalar(number)) => Ok(pipeline.then(map(number, false))),
             (Plan::Scalar(number), Plan::Vector(pipeline)) => Ok(pipeline.then(map(number, true))),
             (Plan::Vector(_), Plan::Vector(_)) => {
-                let remedy = "one side must be a number: vectors are not matched with vectors";
-                Err(refusal(format!("operator {sign:?} between two vectors"), position, remedy))
+                Err(refusal(format!("operator {sign:?} between two vectors"), position, VECTORS))
             }
         }
     }

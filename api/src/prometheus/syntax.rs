@@ -46,7 +46,7 @@ fn check_tokens(places: &Places<'_>) -> Result<(), Refusal> {
         if token.kind == Kind::OpenText {
             return Err(refusal("a text without end", places.position(place), "close its quotes"));
         }
-        if token.kind == Kind::Number && is_length(tokens, place) && !can_be_length(token.text) {
+        if token.is_number() && is_length(tokens, place) && !can_be_length(token.text) {
             return Err(refusal(
                 format!("length {:?}", token.text),
                 places.position(place),
@@ -60,7 +60,7 @@ fn check_tokens(places: &Places<'_>) -> Result<(), Refusal> {
 /// Whether a length of time is expected there: a range, the step of a subquery, an offset.
 fn is_length(tokens: &[Token<'_>], place: usize) -> bool {
     match tokens.get(..place).unwrap_or_default() {
-        [.., offset, minus] if minus.is("-") => offset.is_word("offset"),
+        [.., offset, sign] if sign.is("-") || sign.is("+") => offset.is_word("offset"),
         [.., before] => before.is("[") || before.is(":") || before.is_word("offset"),
         [] => false,
     }
@@ -177,6 +177,9 @@ mod tests {
     fn lengths_that_no_length_can_hold_are_refused() {
         check("x[1e30]", 3, "length");
         check("x offset -1e300", 11, "length");
+        check("x offset NaN", 10, "length");
+        check("x offset +NaN", 11, "length");
+        check("x[inf]", 3, "length");
         check("x[5m:1e99]", 6, "length");
         check("x[1.50x]", 3, "unexpected");
         assert!(parse("x[300]").is_ok());
