@@ -2,10 +2,7 @@
 
 use axum::http::Method;
 use harbinger_core::{DeviceKey, TimeRange};
-use harbinger_store::{
-    TelemetryStore as _,
-    ledger::{changes, erasure, keys::Scope},
-};
+use harbinger_store::ledger::{changes, erasure, keys::Scope};
 use serde_json::json;
 
 use crate::world::{World, at, request, tenant};

@@ -2,7 +2,7 @@
 
 use axum::http::{Method, header};
 use harbinger_core::{DeviceKey, Reading};
-use harbinger_store::{Batch, TelemetryStore as _, ledger::keys::Scope};
+use harbinger_store::{Batch, ledger::keys::Scope};
 use serde_json::{Value, json};
 
 use crate::world::{Answer, World, at, request, tenant};

@@ -12,7 +12,7 @@ use std::{
 use harbinger_tests::{
     http::Client,
     postgres::Postgres,
-    server::{SCOPES, Server, until},
+    server::{Place, SCOPES, Server, until},
 };
 use serde_json::{Value, json};
 
@@ -67,7 +67,8 @@ fn what_two_processes_could_both_do_is_done_once_and_the_survivor_goes_on() {
     let bundle = fleet::small("acme", 2, 12);
     thread::scope(|scope| {
         for server in &servers {
-            scope.spawn(|| fleet::replay(server, &bundle, "acme"));
+            let (place, bundle): (&Place, _) = (server, &bundle);
+            scope.spawn(move || fleet::replay(place, bundle, "acme"));
         }
     });
     one_of_them_scores_and_plans(&postgres, &clients);
