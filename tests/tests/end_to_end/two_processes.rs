@@ -23,7 +23,7 @@ use crate::{
 
 const PATIENCE: Duration = Duration::from_secs(90);
 /// Short, so that the test is; a process that is slow for a few seconds does not lose it.
-const LEASE: Duration = Duration::from_secs(8);
+const LEASE: Duration = Duration::from_secs(6);
 
 fn start(data: &Path, url: &str) -> Server {
     let lease = format!("{}s", LEASE.as_secs());
@@ -64,11 +64,10 @@ fn what_two_processes_could_both_do_is_done_once_and_the_survivor_goes_on() {
     create(&clients[0], receiver.address, &[]);
 
     // The same fleet reports to both, as it would through one telemetry store that both read.
-    let bundle = fleet::small("acme", 2, 12);
+    let bundle = fleet::small("acme", 2, 8);
     thread::scope(|scope| {
-        for server in &servers {
-            let (place, bundle): (&Place, _) = (server, &bundle);
-            scope.spawn(move || fleet::replay(place, bundle, "acme"));
+        for place in servers.iter().map(|server| -> &Place { server }) {
+            scope.spawn(|| fleet::replay(place, &bundle, "acme"));
         }
     });
     one_of_them_scores_and_plans(&postgres, &clients);
