@@ -79,6 +79,11 @@ impl Catalog {
         self.device_numbers.get(key).copied()
     }
 
+    /// The number of a signal that has one.
+    pub(super) fn find_signal(&self, signal: &SignalId) -> Option<SignalNumber> {
+        self.signal_numbers.get(signal).copied()
+    }
+
     /// The number of a device, given now where it has none.
     pub(super) fn number_device(&mut self, key: &DeviceKey) -> DeviceNumber {
         if let Some(&number) = self.device_numbers.get(key) {

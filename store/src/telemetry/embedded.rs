@@ -48,11 +48,16 @@ mod log;
 mod reader;
 mod schema;
 mod shared;
+mod shipping;
+mod spool;
 mod summaries;
 mod tail;
 #[cfg(test)]
 mod tests;
 mod writer;
+
+pub(super) use shipping::{Held, Shipped, Step};
+pub(super) use spool::Shipment;
 
 /// How an [`EmbeddedStore`] is kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -68,6 +73,9 @@ pub struct Options {
     pub log_readings_max: u64,
     /// Bytes in the log at which a compaction begins. 256 MiB: what a restart reads, in about a second.
     pub log_bytes_max: u64,
+    /// Whether the file is the spool before a remote server. A file that has shipped readings is opened as nothing else:
+    /// they would be missing.
+    pub is_spool: bool,
     /// Pages of 4 KiB that the data file may grow to; `None`: as the disk allows. For tests of a full disk.
     pub pages_max: Option<u32>,
 }
@@ -80,6 +88,7 @@ impl Default for Options {
             group_readings_max: 50_000,
             log_readings_max: 1_000_000,
             log_bytes_max: 256 << 20,
+            is_spool: false,
             pages_max: None,
         }
     }
@@ -115,6 +124,7 @@ impl EmbeddedStore {
     pub fn open(options: Options) -> Result<Arc<Self>, Error> {
         let lock = lock(&options.path)?;
         let connection = schema::open_writer(&options.path, options.pages_max)?;
+        shipping::refuse_without_server(&connection, &options)?;
         let loaded = load::load(&connection, &options.path)?;
         let (commands, receiver) = mpsc::channel(options.queue_batches.max(1));
         let (job_sender, job_receiver) = jobs::channel();
@@ -208,10 +218,7 @@ fn lock(path: &Path) -> Result<File, Error> {
 #[async_trait]
 impl TelemetryStore for EmbeddedStore {
     async fn append(&self, batch: Batch) -> Result<Appended, Error> {
-        let mut room = self.shared.room.subscribe();
-        room.wait_for(|room| *room).await.map_err(|_| Error::Closed)?;
-        let (done, _batch) = self.ask(|reply| Command::Append(batch, reply)).await?;
-        Ok(done)
+        self.append_knowing(batch, &[]).await
     }
 
     fn appended(&self) -> watch::Receiver<u64> {

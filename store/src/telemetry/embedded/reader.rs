@@ -11,6 +11,7 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 use super::{
     chunk::{self, ChunkKey, Span},
     shared::Shared,
+    shipping::{self, Which},
     summaries,
 };
 use crate::telemetry::{
@@ -69,9 +70,13 @@ fn chunk_rows(
         }
         match page.last() {
             Some((Ok(key), _)) if page.len() as i64 == CHUNKS_A_PAGE => after = key.start,
-            _ => return Ok(all),
+            _ => break,
         }
     }
+    // The spool after the chunks: what moves from there to here meanwhile is met twice, not missed.
+    let mut below = shipping::held_rows(connection, device, (from, to), Which::ALL).map_err(fail)??;
+    below.overlay(&all);
+    Ok(below)
 }
 
 /// The chunk's readings, or the error that names its row.
@@ -179,6 +184,13 @@ pub(super) fn latest(shared: &Shared, connection: &Connection, key: &DeviceKey) 
             }
         }
         missing.retain(|signal| !newest.contains_key(signal));
+    }
+    let spooled = shipping::held_rows(connection, device, (i64::MIN, i64::MAX), Which::ALL);
+    for (signal, ts, value) in spooled.map_err(shared.failure("read its spool"))??.latest() {
+        let known = newest.entry(signal).or_insert((ts, value));
+        if ts > known.0 {
+            *known = (ts, value);
+        }
     }
     for (signal, ts, value) in tail.latest() {
         let known = newest.entry(signal).or_insert((ts, value));
