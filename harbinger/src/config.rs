@@ -14,6 +14,10 @@ use harbinger_core::Duration;
 use harbinger_ingest as ingest;
 use serde::{Deserialize, Serialize};
 
+mod telemetry;
+
+use telemetry::Telemetry;
+
 /// Prefix of environment variables that are settings.
 const PREFIX: &str = "HARBINGER__";
 
@@ -25,6 +29,8 @@ pub(crate) struct Config {
     pub(crate) data: Data,
     /// The HTTP interface.
     pub(crate) api: Api,
+    /// The server that readings are sent on to.
+    pub(crate) telemetry: Telemetry,
     /// Intake of telemetry: MQTT listener, HTTP, other brokers.
     pub(crate) ingest: ingest::Options,
     /// Training, scoring and planning.
