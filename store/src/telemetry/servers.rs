@@ -48,9 +48,12 @@ const GUARDIAN: &str = r#"folder="$1"; shift
 "$@" >"$folder/log" 2>&1 &
 server=$!
 read -r word
-kill -9 $server
+case "$word" in
+    stop) kill $server ;;
+    *) kill -9 $server ;;
+esac
 wait $server 2>/dev/null
-[ "$word" = stop ] || rm -rf "$folder"
+[ -n "$word" ] || rm -rf "$folder"
 "#;
 
 impl Server {
@@ -87,11 +90,20 @@ impl Server {
         self.running = Some((child, stdin));
     }
 
-    /// Kills it (SIGKILL); its data stay.
+    /// Stops it in order (SIGTERM): what it acknowledged is on its disk.
+    pub(super) fn stop(&mut self) {
+        self.end("stop\n");
+    }
+
+    /// Kills it (SIGKILL); what it has on its disk stays.
     pub(super) fn kill(&mut self) {
+        self.end("kill\n");
+    }
+
+    fn end(&mut self, word: &str) {
         use std::io::Write;
         if let Some((mut child, mut stdin)) = self.running.take() {
-            stdin.write_all(b"stop\n").unwrap();
+            stdin.write_all(word.as_bytes()).unwrap();
             child.wait().unwrap();
         }
     }
@@ -120,6 +132,19 @@ impl Server {
         };
         self.answers(&*remote).await;
         remote
+    }
+
+    /// Waits until VictoriaMetrics has run for so long: it tells its runs apart by the second of their start.
+    pub(super) async fn runs_for_seconds(&self, wanted: u64) {
+        loop {
+            let metrics =
+                reqwest::get(format!("http://127.0.0.1:{}/metrics", self.port)).await.unwrap().text().await.unwrap();
+            let uptime = metrics.lines().find_map(|line| line.strip_prefix("vm_app_uptime_seconds ")).unwrap();
+            if uptime.parse::<u64>().unwrap() >= wanted {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
     }
 
     /// Waits until the server answers.

@@ -323,13 +323,13 @@ impl TelemetryStore for SpooledStore {
     }
 
     async fn size(&self) -> Result<StoreSize, Error> {
-        let waiting = self.local.samples_waiting().await?;
+        let (_, uncounted) = self.local.samples_waiting().await?;
         let here = self.local.size().await?;
-        Ok(StoreSize { samples: waiting + self.spooler.samples_shipped(), ..here })
+        Ok(StoreSize { samples: uncounted + self.spooler.samples_shipped(), ..here })
     }
 
     async fn spool(&self) -> Result<Option<Spool>, Error> {
-        let samples_waiting = self.local.samples_waiting().await?;
+        let (samples_waiting, _) = self.local.samples_waiting().await?;
         Ok(Some(Spool { samples_waiting, ..self.spooler.progress() }))
     }
 

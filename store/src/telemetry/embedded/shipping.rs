@@ -39,6 +39,7 @@ CREATE TABLE IF NOT EXISTS held (
     samples INTEGER NOT NULL,
     body BLOB NOT NULL,
     late INTEGER NOT NULL,
+    counted INTEGER NOT NULL,
     state INTEGER NOT NULL,
     sent_ms INTEGER
 );
@@ -76,6 +77,8 @@ pub(in crate::telemetry) struct Held {
     pub(super) key: ChunkKey,
     /// Whether the server may have some of its readings already.
     pub(in crate::telemetry) late: bool,
+    /// Whether its samples are counted in [`Shipped::samples`].
+    pub(in crate::telemetry) counted: bool,
     pub(in crate::telemetry) rows: Rows,
 }
 
@@ -93,8 +96,10 @@ pub(in crate::telemetry) struct Shipped {
 pub(in crate::telemetry) enum Step {
     /// Moves the oldest chunks into the spool.
     Take,
-    /// Ids that were sent at a time, with the samples that are new on the server; those that it refused are kept.
-    Sent { at: Timestamp, sent: Vec<(i64, DeviceNumber, u64)>, refused: Vec<(i64, DeviceNumber, u64)> },
+    /// Samples of late chunks that the server has not: counted before they are written, when they still are not there.
+    Counted(Vec<(i64, DeviceNumber, u64)>),
+    /// Ids that were sent at a time; those that the server refused are kept.
+    Sent { at: Timestamp, sent: Vec<i64>, refused: Vec<i64> },
     /// What stays of chunks that the server was asked for: nothing, or the samples that it does not have like this.
     Verified(Vec<(Held, Rows)>),
     /// The server runs anew under this name: what was sent and is still here is sent again.
@@ -132,11 +137,16 @@ pub(super) fn refuse_without_server(connection: &Connection, options: &Options) 
 pub(super) fn apply(connection: &Connection, step: &Step) -> rusqlite::Result<Done> {
     match step {
         Step::Take => return take(connection),
+        Step::Counted(chunks) => {
+            for &(id, device, new_samples) in chunks {
+                connection.prepare_cached("UPDATE held SET counted = 1 WHERE id = ?1")?.execute([id])?;
+                add_samples(connection, device, new_samples)?;
+            }
+        }
         Step::Sent { at, sent, refused } => {
-            for (state, chunks) in [(State::Sent, sent), (State::Kept, refused)] {
-                for &(id, device, new_samples) in chunks {
+            for (state, ids) in [(State::Sent, sent), (State::Kept, refused)] {
+                for &id in ids {
                     mark_sent(connection, id, state, at.millis())?;
-                    add_samples(connection, device, new_samples)?;
                 }
             }
         }
@@ -180,13 +190,15 @@ fn take(connection: &Connection) -> rusqlite::Result<Done> {
         let (rowid, device): (i64, DeviceNumber) = (row.get(0)?, row.get(1)?);
         let (samples, first, last): (i64, i64, i64) = (row.get(2)?, row.get(3)?, row.get(4)?);
         let is_late = shipped(connection, device)?.is_some_and(|known| first <= known.last);
-        let hold = "INSERT INTO held (device, start_ms, span_ms, first_ms, last_ms, samples, body, late, state)
-            SELECT device, start_ms, span_ms, first_ms, last_ms, samples, body, ?2, 0 FROM chunks WHERE rowid = ?1";
+        let hold = "INSERT INTO held (device, start_ms, span_ms, first_ms, last_ms, samples, body, late, counted, state)
+            SELECT device, start_ms, span_ms, first_ms, last_ms, samples, body, ?2, NOT ?2, 0 FROM chunks WHERE rowid = ?1";
         connection.prepare_cached(hold)?.execute(params![rowid, is_late])?;
         connection.prepare_cached("DELETE FROM chunks WHERE rowid = ?1")?.execute([rowid])?;
-        let widen = "INSERT INTO shipped VALUES (?1, ?2, ?3, 0) ON CONFLICT DO UPDATE
-            SET first_ms = min(first_ms, excluded.first_ms), last_ms = max(last_ms, excluded.last_ms)";
-        connection.prepare_cached(widen)?.execute(params![device, first, last])?;
+        let widen = "INSERT INTO shipped VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO UPDATE
+            SET first_ms = min(first_ms, excluded.first_ms), last_ms = max(last_ms, excluded.last_ms),
+                samples = samples + excluded.samples";
+        let new_samples = if is_late { 0 } else { samples };
+        connection.prepare_cached(widen)?.execute(params![device, first, last, new_samples])?;
         done.chunks += 1;
         done.samples += samples;
         done.devices.push(device);
@@ -264,10 +276,11 @@ pub(super) fn instance(connection: &Connection) -> rusqlite::Result<Option<Strin
     connection.query_row("SELECT instance FROM server", [], |row| row.get(0)).optional()
 }
 
-/// Samples in the spool that were not sent yet.
-pub(super) fn samples_to_be_sent(connection: &Connection) -> rusqlite::Result<u64> {
-    let query = "SELECT coalesce(sum(samples), 0) FROM held WHERE state = 0";
-    connection.query_row(query, [], |row| row.get::<_, i64>(0)).map(i64::unsigned_abs)
+/// Samples in the spool that were not sent yet; and those among them that are not counted as shipped.
+pub(super) fn samples_to_be_sent(connection: &Connection) -> rusqlite::Result<(u64, u64)> {
+    let query = "SELECT coalesce(sum(samples), 0), coalesce(sum(samples * NOT counted), 0) FROM held WHERE state = 0";
+    connection
+        .query_row(query, [], |row| Ok((row.get::<_, i64>(0)?.unsigned_abs(), row.get::<_, i64>(1)?.unsigned_abs())))
 }
 
 /// Which chunks of the spool.
@@ -292,7 +305,7 @@ pub(super) fn held_rows(
     (from, to): (i64, i64),
     which: Which,
 ) -> rusqlite::Result<Result<Rows, Error>> {
-    let query = "SELECT id, device, start_ms, span_ms, late, body FROM held
+    let query = "SELECT id, device, start_ms, span_ms, late, counted, body FROM held
         WHERE device = ?1 AND first_ms < ?3 AND last_ms >= ?2 AND id >= ?4 AND id < ?5 AND state >= ?6 ORDER BY id";
     let mut statement = connection.prepare_cached(query)?;
     let mut all = Rows::default();
@@ -309,7 +322,8 @@ pub(super) fn held_rows(
 
 /// The next chunks that are to be sent, oldest first.
 pub(super) fn to_be_sent(connection: &Connection) -> rusqlite::Result<Result<Vec<Held>, Error>> {
-    let query = "SELECT id, device, start_ms, span_ms, late, body FROM held WHERE state = 0 ORDER BY id LIMIT ?1";
+    let query =
+        "SELECT id, device, start_ms, span_ms, late, counted, body FROM held WHERE state = 0 ORDER BY id LIMIT ?1";
     let mut statement = connection.prepare_cached(query)?;
     collect(statement.query([ROWS_A_PAGE])?)
 }
@@ -320,7 +334,7 @@ pub(super) fn sent_until(
     after: Option<DeviceNumber>,
     sent_ms: i64,
 ) -> rusqlite::Result<Result<Vec<Held>, Error>> {
-    let query = "SELECT id, device, start_ms, span_ms, late, body FROM held
+    let query = "SELECT id, device, start_ms, span_ms, late, counted, body FROM held
         WHERE state = 1 AND sent_ms <= ?2 AND device IN (
             SELECT DISTINCT device FROM held WHERE state = 1 AND device > ?1 AND sent_ms <= ?2 ORDER BY device LIMIT 64
         ) ORDER BY device, id";
@@ -344,7 +358,7 @@ fn read_held(row: &Row<'_>) -> rusqlite::Result<Result<Held, Error>> {
     let damaged = |reason: &str| Error::Damaged { row: format!("held ({id})"), reason: reason.to_owned() };
     let Some(span) = Span::from_millis(row.get(3)?) else { return Ok(Err(damaged("its span is unknown"))) };
     let key = ChunkKey { device, start, span };
-    let late = row.get(4)?;
-    let decoded = chunk::decode(&key, row.get_ref(5)?.as_bytes().unwrap_or_default());
-    Ok(decoded.map(|rows| Held { id, key, late, rows }).map_err(damaged))
+    let (late, counted) = (row.get(4)?, row.get(5)?);
+    let decoded = chunk::decode(&key, row.get_ref(6)?.as_bytes().unwrap_or_default());
+    Ok(decoded.map(|rows| Held { id, key, late, counted, rows }).map_err(damaged))
 }

@@ -167,13 +167,14 @@ impl EmbeddedStore {
             .await
     }
 
-    /// Samples that wait to be sent: in the log, in chunks, in the spool.
-    pub(in crate::telemetry) async fn samples_waiting(&self) -> Result<u64, Error> {
+    /// Samples that wait to be sent - in the log, in chunks, in the spool - and those of them that are not counted as shipped.
+    pub(in crate::telemetry) async fn samples_waiting(&self) -> Result<(u64, u64), Error> {
         let here = self.size().await?.samples;
         let taken = self.read(|shared, connection| {
             shipping::samples_to_be_sent(connection).map_err(shared.failure("read its spool"))
         });
-        Ok(here + taken.await?)
+        let (taken, uncounted) = taken.await?;
+        Ok((here + taken, here + uncounted))
     }
 
     /// The number of a device that has one.

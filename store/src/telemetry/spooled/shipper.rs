@@ -16,7 +16,6 @@ use super::{
 };
 use crate::telemetry::{
     Error, TelemetryStore,
-    catalog::DeviceNumber,
     embedded::{Held, Shipment, Step},
     rows::Rows,
 };
@@ -26,7 +25,8 @@ const GAP_MAX: Duration = Duration::from_hours(1);
 
 /// Ships for ever. May be dropped at any await.
 pub(super) async fn run(spooler: Arc<Spooler>) {
-    let mut ticks = tokio::time::interval(spooler.options().interval);
+    let interval = spooler.options().interval;
+    let mut ticks = tokio::time::interval_at(tokio::time::Instant::now() + interval, interval);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
@@ -38,12 +38,12 @@ pub(super) async fn run(spooler: Arc<Spooler>) {
     }
 }
 
-/// What is to become of a late shipment.
+/// A late shipment, compared.
 struct Compared {
     shipment: Shipment,
     /// What the server lacks, or has otherwise and will overwrite.
     to_write: Readings,
-    /// Samples that are new, on the server and here.
+    /// Samples that are neither on the server nor kept here.
     new_samples: u64,
 }
 
@@ -56,7 +56,7 @@ impl Spooler {
         match &done {
             Ok(()) => self.progress_mut().succeeded(server, now),
             Err(error @ Error::Remote { .. }) => {
-                let waiting = self.local.samples_waiting().await.unwrap_or_default();
+                let (waiting, _) = self.local.samples_waiting().await.unwrap_or_default();
                 self.progress_mut().failed(server, error, waiting, now);
             }
             Err(_) => {}
@@ -109,25 +109,42 @@ impl Spooler {
         self.local.step(Step::Instance(found)).await.map(drop)
     }
 
-    async fn send(&self, shipments: Vec<Shipment>) -> Result<(), Error> {
-        let (mut late, fresh): (Vec<_>, Vec<_>) = shipments.into_iter().partition(|shipment| shipment.held.late);
-        let as_compared = |shipment: Shipment| {
-            let new_samples = merge::count(&shipment.readings);
-            Compared { to_write: shipment.readings.clone(), shipment, new_samples }
-        };
-        self.write(fresh.into_iter().map(as_compared).collect()).await?;
-        while !late.is_empty() {
-            // One of each device at a time, so that each is compared with what those before it have left.
-            let mut devices = HashSet::new();
-            let (round, rest) = late.into_iter().partition(|shipment| devices.insert(shipment.device()));
-            late = rest;
-            self.ask("settle what was written", self.remote().settle()).await?;
-            let compare = |shipment| self.compare(shipment);
-            let round: Vec<Shipment> = round;
-            let compared = stream::iter(round.into_iter().map(compare)).buffered(DEVICES_AT_ONCE).try_collect().await?;
-            self.write(compared).await?;
+    /// Sends shipments, those of a device in their order.
+    async fn send(&self, mut shipments: Vec<Shipment>) -> Result<(), Error> {
+        while !shipments.is_empty() {
+            let (mut fresh, mut late, mut rest) = (Vec::new(), Vec::new(), Vec::new());
+            let mut devices_at_a_late_one = HashSet::new();
+            for shipment in shipments {
+                if devices_at_a_late_one.contains(&shipment.device()) {
+                    rest.push(shipment);
+                } else if shipment.held.late {
+                    devices_at_a_late_one.insert(shipment.device());
+                    late.push(shipment);
+                } else {
+                    fresh.push((shipment.readings.clone(), shipment));
+                }
+            }
+            self.write(fresh).await?;
+            self.send_late(late).await?;
+            shipments = rest;
         }
         Ok(())
+    }
+
+    /// Sends late shipments, one of a device at the most: what the server has already is not written again.
+    async fn send_late(&self, late: Vec<Shipment>) -> Result<(), Error> {
+        if late.is_empty() {
+            return Ok(());
+        }
+        self.ask("settle what was written", self.remote().settle()).await?;
+        let compare = |shipment| self.compare(shipment);
+        let compared: Vec<Compared> =
+            stream::iter(late.into_iter().map(compare)).buffered(DEVICES_AT_ONCE).try_collect().await?;
+        let uncounted = compared.iter().filter(|one| !one.shipment.held.counted);
+        let counted = uncounted.map(|one| (one.shipment.held.id, one.shipment.device(), one.new_samples)).collect();
+        self.local.step(Step::Counted(counted)).await?;
+        self.refresh(compared.iter().map(|one| one.shipment.device()).collect()).await?;
+        self.write(compared.into_iter().map(|one| (one.to_write, one.shipment)).collect()).await
     }
 
     /// Compares a late shipment with what the server has and with what is kept here.
@@ -146,30 +163,26 @@ impl Spooler {
         Ok(Compared { shipment, to_write, new_samples })
     }
 
-    /// Writes; what the server refuses for good is kept here, and holds nothing up.
-    async fn write(&self, compared: Vec<Compared>) -> Result<(), Error> {
-        if compared.is_empty() {
+    /// Writes points of shipments; what the server refuses for good is kept here, and holds nothing up.
+    async fn write(&self, shipments: Vec<(Readings, Shipment)>) -> Result<(), Error> {
+        if shipments.is_empty() {
             return Ok(());
         }
-        let points: Vec<(DeviceKey, Readings)> =
-            compared.iter().map(|one| (one.shipment.key.clone(), one.to_write.clone())).collect();
-        let (mut sent, mut refused) = (Vec::new(), Vec::new());
-        let written = self.remote().write(&points).await;
-        let at_once = match written {
+        let (points, shipments): (Vec<(DeviceKey, Readings)>, Vec<Shipment>) =
+            shipments.into_iter().map(|(points, shipment)| ((shipment.key.clone(), points), shipment)).unzip();
+        let all_at_once = match self.remote().write(&points).await {
             Ok(()) => true,
             Err(failure) if failure.is_refusal_of_points() => false,
             Err(source) => return Err(Error::Remote { attempt: "write", source }),
         };
-        for (one, points) in compared.iter().zip(points) {
-            let taken = at_once || self.write_alone(points).await?;
-            let id = (one.shipment.held.id, one.shipment.device(), one.new_samples);
-            if taken { sent.push(id) } else { refused.push(id) }
+        let (mut sent, mut refused) = (Vec::new(), Vec::new());
+        for (points, shipment) in points.into_iter().zip(&shipments) {
+            let is_taken = all_at_once || self.write_alone(points).await?;
+            if is_taken { &mut sent } else { &mut refused }.push(shipment.held.id);
         }
-        let samples = compared.iter().map(|one| merge::count(&one.shipment.readings)).sum();
-        let devices: Vec<DeviceNumber> = compared.iter().map(|one| one.shipment.device()).collect();
         self.local.step(Step::Sent { at: self.clock.now(), sent, refused }).await?;
-        self.progress_mut().sent(samples);
-        self.refresh(devices).await
+        self.progress_mut().sent(shipments.iter().map(|shipment| merge::count(&shipment.readings)).sum());
+        Ok(())
     }
 
     /// Whether the server takes these points.
