@@ -128,11 +128,8 @@ mod tests {
 
     #[test]
     fn what_cannot_be_right_is_said_with_its_key() {
-        let good = Telemetry {
-            remote: RemoteKind::Influxdb,
-            url: "http://127.0.0.1:8086".to_owned(),
-            ..Telemetry::default()
-        };
+        let good =
+            Telemetry { remote: RemoteKind::Influxdb, url: "http://127.0.0.1:8086".to_owned(), ..Telemetry::default() };
         check(&Telemetry::default(), "good");
         check(&good, "good");
         check(&Telemetry { url: "127.0.0.1:8086".to_owned(), ..good.clone() }, "telemetry.url");

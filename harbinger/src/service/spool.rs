@@ -39,12 +39,16 @@ impl SpoolMetrics {
     }
 
     /// Follows the store until `stop`.
-    pub(super) async fn follow(self, telemetry: SharedStore, clock: std::sync::Arc<dyn Clock>, stop: CancellationToken) {
+    pub(super) async fn follow(
+        self,
+        telemetry: SharedStore,
+        clock: std::sync::Arc<dyn Clock>,
+        stop: CancellationToken,
+    ) {
         loop {
-            match telemetry.spool().await {
-                Ok(Some(spool)) => self.set(&spool, clock.now()),
-                // The store tells of its own failures.
-                Ok(None) | Err(_) => {}
+            // The store tells of its own failures.
+            if let Ok(Some(spool)) = telemetry.spool().await {
+                self.set(&spool, clock.now());
             }
             tokio::select! {
                 () = stop.cancelled() => return,

@@ -82,7 +82,7 @@ pub struct Page {
 /// What is asked of a telemetry server. Nothing here retries: who calls decides when to try again.
 #[async_trait]
 pub trait Remote: std::fmt::Debug + Send + Sync + 'static {
-    /// Kind and URL, as messages name it.
+    /// Kind, URL and database, as messages name it.
     fn server(&self) -> &str;
 
     /// Whether the server can be given this sample at all: others stay in the local store.

@@ -27,8 +27,8 @@ use harbinger_core::{
 use tokio::{sync::watch, task::JoinHandle};
 
 use super::{
-    Appended, Batch, DataClass, Deleted, DeviceExtent, EmbeddedStore, Error, Latest, Options, QuarantineEntry, Remote,
-    Spool, StoreSize, TelemetryStore, Windows,
+    Appended, Batch, DataClass, Deleted, DeviceExtent, EmbeddedStore, Error, Failure, Latest, Options, QuarantineEntry,
+    Remote, Spool, StoreSize, TelemetryStore, Windows,
     embedded::{Shipped, Step},
 };
 use merge::overlay;
@@ -177,7 +177,15 @@ impl SpooledStore {
         self.local.step(Step::Forget { tenant: tenant.clone(), before, left }).await?;
         self.spooler.refresh(devices).await?;
         self.spooler.raise_floor(tenant, before);
-        self.spooler.ask("delete what is old", self.spooler.remote().forget(tenant, before)).await
+        match self.spooler.remote().forget(tenant, before).await {
+            Ok(()) => Ok(()),
+            // It will answer the same tomorrow; reads do not see what is old, and its own retention may delete it.
+            Err(failure @ (Failure::Query { .. } | Failure::Status { .. })) => {
+                tracing::warn!(%tenant, %failure, "the telemetry server does not delete what is old");
+                Ok(())
+            }
+            Err(source) => Err(Error::Remote { attempt: "delete what is old", source }),
+        }
     }
 
     /// What was shipped of a device from `before` on.
@@ -243,13 +251,18 @@ impl TelemetryStore for SpooledStore {
         signals: Option<&[SignalId]>,
         limit: usize,
     ) -> Result<Readings, Error> {
-        let mut here = self.local.page(key, range, signals, limit).await?;
+        let here = self.local.page(key, range, signals, limit).await?;
         // What is here is whole up to its last reading, where it was cut off.
-        let to =
-            here.times.last().filter(|_| here.len() >= limit).map_or(range.to, |&last| last + Duration::from_millis(1));
-        let there = self.spooler.page_on_server(key, TimeRange { from: range.from, to }, signals, limit).await?;
-        here.truncate(here.times.partition_point(|&ts| ts < there.read_to));
-        let mut page = overlay(there.readings, here);
+        let behind_last =
+            here.times.last().filter(|_| here.len() >= limit).map(|&last| last + Duration::from_millis(1));
+        let mut range = TimeRange { to: behind_last.unwrap_or(range.to), ..range };
+        let mut there = Readings::default();
+        while there.is_empty() && range.from < range.to {
+            let page = self.spooler.page_on_server(key, range, signals, limit).await?;
+            (there, range.from) = (page.readings, page.read_to);
+        }
+        let read_to = range.from;
+        let mut page = overlay(there, merge::at(here, |ts| ts < read_to));
         page.truncate(limit);
         Ok(page)
     }
@@ -282,10 +295,10 @@ impl TelemetryStore for SpooledStore {
     }
 
     async fn retain(&self, tenant: &TenantId, class: DataClass, before: Timestamp) -> Result<(), Error> {
-        if class == DataClass::Readings {
-            self.forget_shipped(tenant, before).await?;
-        }
-        self.local.retain(tenant, class, before).await
+        let shipped = if class == DataClass::Readings { self.forget_shipped(tenant, before).await } else { Ok(()) };
+        // The local file forgets, whatever the server does.
+        self.local.retain(tenant, class, before).await?;
+        shipped
     }
 
     async fn delete_device(&self, key: &DeviceKey) -> Result<Deleted, Error> {

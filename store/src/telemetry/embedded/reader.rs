@@ -11,8 +11,7 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 use super::{
     chunk::{self, ChunkKey, Span},
     shared::Shared,
-    shipping::{self, Which},
-    summaries,
+    shipping, summaries,
 };
 use crate::telemetry::{
     Error, Latest, QuarantineEntry, Quarantined,
@@ -74,7 +73,7 @@ fn chunk_rows(
         }
     }
     // The spool after the chunks: what moves from there to here meanwhile is met twice, not missed.
-    let mut below = shipping::held_rows(connection, device, (from, to), Which::ALL).map_err(fail)??;
+    let mut below = shipping::held_rows(connection, device, (from, to)).map_err(fail)??;
     below.overlay(&all);
     Ok(below)
 }
@@ -185,7 +184,7 @@ pub(super) fn latest(shared: &Shared, connection: &Connection, key: &DeviceKey) 
         }
         missing.retain(|signal| !newest.contains_key(signal));
     }
-    let spooled = shipping::held_rows(connection, device, (i64::MIN, i64::MAX), Which::ALL);
+    let spooled = shipping::held_rows(connection, device, (i64::MIN, i64::MAX));
     for (signal, ts, value) in spooled.map_err(shared.failure("read its spool"))??.latest() {
         let known = newest.entry(signal).or_insert((ts, value));
         if ts > known.0 {

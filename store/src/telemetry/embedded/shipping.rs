@@ -298,34 +298,53 @@ impl Which {
     pub(super) const ALL: Self = Self { from: 0, below: i64::MAX, kept: false };
 }
 
-/// Readings of a device in the spool, of chunks that touch `from..to`.
-pub(super) fn held_rows(
+/// A device's chunks in the spool that touch `from..to`, in the order in which they were taken; one that is damaged as the
+/// error that names it.
+pub(super) fn held(
     connection: &Connection,
     device: DeviceNumber,
     (from, to): (i64, i64),
     which: Which,
-) -> rusqlite::Result<Result<Rows, Error>> {
+) -> rusqlite::Result<Vec<Result<Held, Error>>> {
     let query = "SELECT id, device, start_ms, span_ms, late, counted, body FROM held
         WHERE device = ?1 AND first_ms < ?3 AND last_ms >= ?2 AND id >= ?4 AND id < ?5 AND state >= ?6 ORDER BY id";
     let mut statement = connection.prepare_cached(query)?;
-    let mut all = Rows::default();
     let state = if which.kept { State::Kept } else { State::ToBeSent };
-    let mut rows = statement.query(params![device, from, to, which.from, which.below, state as i64])?;
-    while let Some(row) = rows.next()? {
-        match read_held(row)? {
-            Ok(held) => all.overlay(&held.rows),
-            Err(error) => return Ok(Err(error)),
-        }
-    }
-    Ok(Ok(all))
+    let held = statement.query_map(params![device, from, to, which.from, which.below, state as i64], read_held)?;
+    held.collect()
+}
+
+/// The readings of chunks, the later laid over the earlier.
+pub(super) fn overlaid(chunks: impl IntoIterator<Item = Held>) -> Rows {
+    let mut all = Rows::default();
+    chunks.into_iter().for_each(|held| all.overlay(&held.rows));
+    all
+}
+
+/// All readings of a device in the spool that lie in chunks that touch `from..to`; the error where one of them is damaged.
+pub(super) fn held_rows(
+    connection: &Connection,
+    device: DeviceNumber,
+    times: (i64, i64),
+) -> rusqlite::Result<Result<Rows, Error>> {
+    let chunks = held(connection, device, times, Which::ALL)?;
+    Ok(chunks.into_iter().collect::<Result<Vec<_>, _>>().map(overlaid))
+}
+
+/// What can be read: a damaged chunk stays where it is, is named to readers, and holds nothing up.
+pub(super) fn readable(chunks: Vec<Result<Held, Error>>) -> Vec<Held> {
+    let readable = chunks.into_iter().filter_map(|held| {
+        held.inspect_err(|error| tracing::error!(%error, "damaged chunk in the spool: it is not sent")).ok()
+    });
+    readable.collect()
 }
 
 /// The next chunks that are to be sent, oldest first.
-pub(super) fn to_be_sent(connection: &Connection) -> rusqlite::Result<Result<Vec<Held>, Error>> {
+pub(super) fn to_be_sent(connection: &Connection) -> rusqlite::Result<Vec<Result<Held, Error>>> {
     let query =
         "SELECT id, device, start_ms, span_ms, late, counted, body FROM held WHERE state = 0 ORDER BY id LIMIT ?1";
     let mut statement = connection.prepare_cached(query)?;
-    collect(statement.query([ROWS_A_PAGE])?)
+    statement.query_map([ROWS_A_PAGE], read_held)?.collect()
 }
 
 /// Chunks sent no later than `sent_ms`, of the devices that follow `after`: all of a device, some devices.
@@ -333,24 +352,13 @@ pub(super) fn sent_until(
     connection: &Connection,
     after: Option<DeviceNumber>,
     sent_ms: i64,
-) -> rusqlite::Result<Result<Vec<Held>, Error>> {
+) -> rusqlite::Result<Vec<Result<Held, Error>>> {
     let query = "SELECT id, device, start_ms, span_ms, late, counted, body FROM held
         WHERE state = 1 AND sent_ms <= ?2 AND device IN (
             SELECT DISTINCT device FROM held WHERE state = 1 AND device > ?1 AND sent_ms <= ?2 ORDER BY device LIMIT 64
         ) ORDER BY device, id";
     let mut statement = connection.prepare_cached(query)?;
-    collect(statement.query(params![after.map_or(-1, i64::from), sent_ms])?)
-}
-
-fn collect(mut rows: rusqlite::Rows<'_>) -> rusqlite::Result<Result<Vec<Held>, Error>> {
-    let mut all = Vec::new();
-    while let Some(row) = rows.next()? {
-        match read_held(row)? {
-            Ok(held) => all.push(held),
-            Err(error) => return Ok(Err(error)),
-        }
-    }
-    Ok(Ok(all))
+    statement.query_map(params![after.map_or(-1, i64::from), sent_ms], read_held)?.collect()
 }
 
 fn read_held(row: &Row<'_>) -> rusqlite::Result<Result<Held, Error>> {

@@ -90,10 +90,10 @@ impl EmbeddedStore {
 
     async fn shipments(
         &self,
-        read: impl FnOnce(&Connection) -> rusqlite::Result<Result<Vec<Held>, Error>> + Send + 'static,
+        read: impl FnOnce(&Connection) -> rusqlite::Result<Vec<Result<Held, Error>>> + Send + 'static,
     ) -> Result<Vec<Shipment>, Error> {
         self.read(move |shared, connection| {
-            let held = read(connection).map_err(shared.failure("read its spool"))??;
+            let held = shipping::readable(read(connection).map_err(shared.failure("read its spool"))?);
             Ok(held.into_iter().filter_map(|held| named(shared, held)).collect())
         })
         .await
@@ -115,8 +115,8 @@ impl EmbeddedStore {
         let which = Which { from, below, kept };
         let times = (range.from.millis(), range.to.millis());
         self.read(move |shared, connection| {
-            let rows = shipping::held_rows(connection, device, times, which);
-            Ok(readings(shared, &rows.map_err(shared.failure("read its spool"))??, range))
+            let held = shipping::held(connection, device, times, which).map_err(shared.failure("read its spool"))?;
+            Ok(readings(shared, &shipping::overlaid(shipping::readable(held)), range))
         })
         .await
     }

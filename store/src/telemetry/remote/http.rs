@@ -13,7 +13,7 @@ const MESSAGE_BYTES_MAX: usize = 500;
 pub(super) struct Http {
     client: Client,
     base: String,
-    /// Kind and URL.
+    /// Kind, URL and database.
     pub(super) server: String,
     authorization: Authorization,
 }
@@ -38,7 +38,7 @@ impl Http {
         if settings.database.is_empty() {
             return Err(Failure::Settings(format!("no database is named for {kind} at {base}")));
         }
-        let server = format!("{kind} at {base}");
+        let server = format!("{kind} at {base}, database {}", settings.database);
         let millis = settings.request_timeout.millis().max(1).unsigned_abs();
         // Whoever comes first installs the process's cryptography, and any provider does.
         let _already_there = rustls::crypto::ring::default_provider().install_default();

@@ -17,28 +17,51 @@ pub(super) fn overlay(below: Readings, above: Readings) -> Readings {
     let mut times: Vec<Timestamp> = below.times.iter().chain(&above.times).copied().collect();
     times.sort_unstable();
     times.dedup();
-    let mut signals: Vec<&SignalId> = below.columns.iter().chain(&above.columns).map(|(signal, _)| signal).collect();
-    signals.sort_unstable();
-    signals.dedup();
-    let columns = signals.into_iter().map(|signal| {
-        let mut column = vec![f64::NAN; times.len()];
-        for layer in [&below, &above] {
-            for (ts, value) in samples(layer, signal) {
-                if let Some(cell) = times.binary_search(&ts).ok().and_then(|place| column.get_mut(place)) {
+    let mut columns: BTreeMap<SignalId, Vec<f64>> = BTreeMap::new();
+    for layer in [below, above] {
+        let places: Vec<usize> = places(&times, &layer.times).collect();
+        for (signal, values) in layer.columns {
+            let column = columns.entry(signal).or_insert_with(|| vec![f64::NAN; times.len()]);
+            for (&place, value) in places.iter().zip(values).filter(|(_, value)| !value.is_nan()) {
+                if let Some(cell) = column.get_mut(place) {
                     *cell = value;
                 }
             }
         }
-        (signal.clone(), column)
-    });
-    let columns = columns.collect();
-    Readings { times, columns }
+    }
+    Readings { times, columns: columns.into_iter().collect() }
 }
 
-/// The samples of a signal.
-fn samples<'a>(readings: &'a Readings, signal: &SignalId) -> impl Iterator<Item = (Timestamp, f64)> + 'a {
-    let column = readings.column(signal).unwrap_or_default();
-    readings.times.iter().copied().zip(column.iter().copied()).filter(|(_, value)| !value.is_nan())
+/// Where each of `some` stands in `all`, which holds them; both rise.
+fn places<'a>(all: &'a [Timestamp], some: &'a [Timestamp]) -> impl Iterator<Item = usize> + 'a {
+    let mut next = 0;
+    some.iter().map(move |ts| {
+        next += all.iter().skip(next).take_while(|known| *known < ts).count();
+        next
+    })
+}
+
+/// Adds readings that are later than all so far.
+pub(super) fn append(all: &mut Readings, later: Readings) {
+    if all.is_empty() {
+        *all = later;
+        return;
+    }
+    let (before, length) = (all.len(), all.len() + later.len());
+    all.times.extend(later.times);
+    for (signal, values) in later.columns {
+        let place = match all.columns.binary_search_by(|(known, _)| known.cmp(&signal)) {
+            Ok(place) => place,
+            Err(place) => {
+                all.columns.insert(place, (signal, vec![f64::NAN; before]));
+                place
+            }
+        };
+        if let Some((_, column)) = all.columns.get_mut(place) {
+            column.extend(values);
+        }
+    }
+    all.columns.iter_mut().for_each(|(_, column)| column.resize(length, f64::NAN));
 }
 
 /// The samples of `readings` for which `wanted` says so of the one that `others` has at their place.
@@ -125,6 +148,11 @@ mod tests {
         SignalId::parse(&format!("signal-{signal}")).unwrap()
     }
 
+    fn samples<'a>(readings: &'a Readings, signal: &SignalId) -> impl Iterator<Item = (Timestamp, f64)> + 'a {
+        let column = readings.column(signal).unwrap_or_default();
+        readings.times.iter().copied().zip(column.iter().copied()).filter(|(_, value)| !value.is_nan())
+    }
+
     fn as_model(readings: &Readings) -> Model {
         let of = |signal: u8| {
             samples(readings, &name(signal))
@@ -135,6 +163,20 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn parts_appended_are_the_whole(model in model(), cuts in proptest::collection::vec(0i64..8, 0..3)) {
+            let mut parts = vec![readings(&model)];
+            for cut in cuts {
+                let after = |ts: Timestamp| ts.millis() >= cut;
+                parts = parts.iter().flat_map(|part| [at(part.clone(), |ts| !after(ts)), at(part.clone(), after)]).collect();
+            }
+            parts.sort_by_key(|part| part.times.first().copied());
+            let mut all = Readings::default();
+            parts.into_iter().for_each(|part| append(&mut all, part));
+            prop_assert_eq!(as_model(&all), model);
+            prop_assert!(all.columns.iter().all(|(_, column)| column.len() == all.len()));
+        }
+
         #[test]
         fn overlay_and_select_are_those_of_maps(below in model(), above in model()) {
             let laid = overlay(readings(&below), readings(&above));

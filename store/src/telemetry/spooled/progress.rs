@@ -6,12 +6,16 @@ use crate::telemetry::{Error, Spool};
 
 /// While the server does not answer, a line in the log this often.
 const REMINDER: Duration = Duration::from_secs(300);
+/// While much is sent, a line in the log this often.
+const SENDING: Duration = Duration::from_secs(30);
 
 /// What is told of the spool, and when it was last told.
 #[derive(Debug, Default)]
 pub(super) struct Progress {
     spool: Spool,
     told_at: Option<Timestamp>,
+    /// Since when readings have been sent without a pause, or when that was last spoken of.
+    sending: Option<Timestamp>,
 }
 
 impl Progress {
@@ -23,9 +27,20 @@ impl Progress {
         self.spool.samples_sent += samples;
     }
 
+    /// Whether it is time to say how far a long sending has come.
+    pub(super) fn is_due(&mut self, now: Timestamp) -> bool {
+        let since = *self.sending.get_or_insert(now);
+        let is_due = since + SENDING <= now;
+        if is_due {
+            self.sending = Some(now);
+        }
+        is_due
+    }
+
     /// Everything that had arrived is on the server.
     pub(super) fn caught_up(&mut self, now: Timestamp) {
         self.spool.caught_up_at = Some(now);
+        self.sending = None;
     }
 
     /// A cycle went well.

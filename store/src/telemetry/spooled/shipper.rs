@@ -75,6 +75,7 @@ impl Spooler {
             let shipments = self.local.to_be_sent().await?;
             if !shipments.is_empty() {
                 self.send(shipments).await?;
+                self.tell().await?;
                 continue;
             }
             let taken = self.local.step(Step::Take).await?;
@@ -93,18 +94,34 @@ impl Spooler {
         Ok(())
     }
 
+    /// Says in the log how far a long sending has come.
+    async fn tell(&self) -> Result<(), Error> {
+        let now = self.clock.now();
+        if self.progress_mut().is_due(now) {
+            let (samples_waiting, _) = self.local.samples_waiting().await?;
+            tracing::info!(server = self.remote().server(), samples_waiting, "sending the spool");
+        }
+        Ok(())
+    }
+
     /// Where the server was restarted it may have lost what it had taken: all that is still here is sent again.
     async fn mind_the_instance(&self) -> Result<(), Error> {
-        let found = self.ask("find", self.remote().instance()).await?;
+        let server = self.remote().server();
+        let found = format!("{server}, {}", self.ask("find", self.remote().instance()).await?);
         let last = self.local.last_instance().await?;
-        if last.as_ref() == Some(&found) {
-            return Ok(());
-        }
-        if last.is_some() {
-            tracing::info!(
-                server = self.remote().server(),
-                "the telemetry server was restarted: the spool is sent again"
-            );
+        match last.as_deref() {
+            Some(last) if last == found => return Ok(()),
+            Some(last) if last.starts_with(server) => {
+                tracing::info!(server, "the telemetry server was restarted: the spool is sent again");
+            }
+            Some(last) => {
+                tracing::warn!(
+                    server,
+                    last,
+                    "readings were sent elsewhere before: they are missing unless it is the same"
+                );
+            }
+            None => {}
         }
         self.local.step(Step::Instance(found)).await.map(drop)
     }

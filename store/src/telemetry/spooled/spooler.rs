@@ -8,7 +8,7 @@ use std::{
 
 use harbinger_core::{Clock, DeviceKey, SignalId, TenantId, TimeRange, Timestamp, history::Readings};
 
-use super::{SpoolOptions, merge::overlay, progress::Progress};
+use super::{SpoolOptions, merge, progress::Progress};
 use crate::telemetry::{
     EmbeddedStore, Error, Failure, Latest, Remote, Spool, catalog::DeviceNumber, embedded::Shipped, remote::Page,
 };
@@ -160,7 +160,7 @@ impl Spooler {
         while range.from < range.to {
             let page = self.remote.page(key, range, signals, READINGS_A_PAGE);
             let page = self.ask("read", page).await?;
-            all = overlay(all, keep(page.readings));
+            merge::append(&mut all, keep(page.readings));
             range.from = page.read_to;
         }
         Ok(all)

@@ -91,3 +91,22 @@ async fn a_lost_answer_is_asked_for_again(kind: Kind) {
 }
 
 on_every_server!(a_crash_at_any_write_loses_and_doubles_nothing, a_lost_answer_is_asked_for_again,);
+
+/// A chunk of the spool whose bytes were changed: its range is refused by name, everything else goes on.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_damaged_chunk_of_the_spool_holds_nothing_up() {
+    let Some(server) = shared(Kind::VictoriaMetrics).await else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(file(&folder), &server, ten_minutes()).await;
+    append(&*store, vec![reading("a", 0, &[("x", 1.0)]), reading("b", 0, &[("x", 1.0)])]).await;
+    store.compact().await.unwrap();
+    let raw = Connection::open(folder.path().join("telemetry.db")).unwrap();
+    let damage = "UPDATE held SET body = x'010203', state = 0 WHERE id = 1";
+    assert_eq!(raw.execute(damage, []).unwrap(), 1);
+    append(&*store, vec![reading("a", 0, &[("x", 2.0)]), reading("b", 1, &[("x", 2.0)])]).await;
+    store.compact().await.unwrap();
+    let refused = store.scan(&key("a"), TimeRange::ALL, None).await;
+    assert!(matches!(&refused, Err(Error::Damaged { row, .. }) if row == "held (1)"), "{refused:?}");
+    assert_eq!(on_server(&server, "b").await.len(), 2);
+    assert_eq!(rows(folder.path(), "chunks"), 0);
+}
