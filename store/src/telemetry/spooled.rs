@@ -14,7 +14,7 @@
 //! Events, quarantine, the catalogue and the extents of devices live in the local file alone.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashSet,
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -108,12 +108,7 @@ impl SpooledStore {
 
     /// What the server has of the late readings of a batch, and the spool: to tell repeats and corrections.
     async fn elsewhere(&self, batch: &Batch) -> Vec<(DeviceKey, Readings)> {
-        let mut late: HashMap<&DeviceKey, HashSet<Timestamp>> = HashMap::new();
-        for reading in &batch.readings {
-            if self.spooler.shipped(&reading.key).is_some_and(|known| known.covers(reading.ts)) {
-                late.entry(&reading.key).or_default().insert(reading.ts);
-            }
-        }
+        let late = self.spooler.late(&batch.readings);
         let of_device = |(key, times): (&DeviceKey, HashSet<Timestamp>)| {
             let key = key.clone();
             async move {

@@ -55,8 +55,8 @@ CREATE TABLE IF NOT EXISTS floors (tenant TEXT PRIMARY KEY, before_ms INTEGER NO
 CREATE TABLE IF NOT EXISTS server (only INTEGER PRIMARY KEY CHECK (only = 1), instance TEXT NOT NULL);
 ";
 
-/// Samples that one taking moves at most, but for a single chunk that has more: a few requests of some megabytes.
-const SAMPLES_A_TAKING: i64 = 100_000;
+/// Samples that are moved or read at a time, but for a single chunk that has more: a few requests of some megabytes.
+const SAMPLES_A_PAGE: i64 = 100_000;
 /// Rows of `held` that are read at a time.
 const ROWS_A_PAGE: i64 = 512;
 
@@ -184,7 +184,7 @@ fn take(connection: &Connection) -> rusqlite::Result<Done> {
     let mut oldest = connection
         .prepare_cached("SELECT rowid, device, samples, first_ms, last_ms FROM chunks ORDER BY rowid LIMIT ?1")?;
     let mut rows = oldest.query([ROWS_A_PAGE])?;
-    while done.samples < SAMPLES_A_TAKING
+    while done.samples < SAMPLES_A_PAGE
         && let Some(row) = rows.next()?
     {
         let (rowid, device): (i64, DeviceNumber) = (row.get(0)?, row.get(1)?);
@@ -341,24 +341,34 @@ pub(super) fn readable(chunks: Vec<Result<Held, Error>>) -> Vec<Held> {
 
 /// The next chunks that are to be sent, oldest first.
 pub(super) fn to_be_sent(connection: &Connection) -> rusqlite::Result<Vec<Result<Held, Error>>> {
-    let query =
-        "SELECT id, device, start_ms, span_ms, late, counted, body FROM held WHERE state = 0 ORDER BY id LIMIT ?1";
+    let query = "SELECT id, device, start_ms, span_ms, late, counted, body, samples FROM held
+        WHERE state = 0 ORDER BY id LIMIT ?1";
     let mut statement = connection.prepare_cached(query)?;
-    statement.query_map([ROWS_A_PAGE], read_held)?.collect()
+    page(statement.query([ROWS_A_PAGE])?)
 }
 
-/// Chunks sent no later than `sent_ms`, of the devices that follow `after`: all of a device, some devices.
+/// The next chunks sent no later than `sent_ms`, in order of device and id, after one of them.
 pub(super) fn sent_until(
     connection: &Connection,
-    after: Option<DeviceNumber>,
+    (device, id): (DeviceNumber, i64),
     sent_ms: i64,
 ) -> rusqlite::Result<Vec<Result<Held, Error>>> {
-    let query = "SELECT id, device, start_ms, span_ms, late, counted, body FROM held
-        WHERE state = 1 AND sent_ms <= ?2 AND device IN (
-            SELECT DISTINCT device FROM held WHERE state = 1 AND device > ?1 AND sent_ms <= ?2 ORDER BY device LIMIT 64
-        ) ORDER BY device, id";
+    let query = "SELECT id, device, start_ms, span_ms, late, counted, body, samples FROM held
+        WHERE state = 1 AND (device, id) > (?1, ?2) AND sent_ms <= ?3 ORDER BY device, id LIMIT ?4";
     let mut statement = connection.prepare_cached(query)?;
-    statement.query_map(params![after.map_or(-1, i64::from), sent_ms], read_held)?.collect()
+    page(statement.query(params![device, id, sent_ms, ROWS_A_PAGE])?)
+}
+
+/// The first rows, up to some samples: a chunk may be large.
+fn page(mut rows: rusqlite::Rows<'_>) -> rusqlite::Result<Vec<Result<Held, Error>>> {
+    let (mut page, mut samples) = (Vec::new(), 0);
+    while samples < SAMPLES_A_PAGE
+        && let Some(row) = rows.next()?
+    {
+        samples += row.get::<_, i64>(7)?;
+        page.push(read_held(row)?);
+    }
+    Ok(page)
 }
 
 fn read_held(row: &Row<'_>) -> rusqlite::Result<Result<Held, Error>> {

@@ -79,10 +79,10 @@ impl EmbeddedStore {
         self.shipments(shipping::to_be_sent).await
     }
 
-    /// Chunks sent no later than `sent_until`: all of some devices, those that follow `after`.
+    /// The next chunks sent no later than `sent_until`, in order of device and id, after one of them.
     pub(in crate::telemetry) async fn sent(
         &self,
-        after: Option<DeviceNumber>,
+        after: (DeviceNumber, i64),
         sent_until: Timestamp,
     ) -> Result<Vec<Shipment>, Error> {
         self.shipments(move |connection| shipping::sent_until(connection, after, sent_until.millis())).await

@@ -218,14 +218,12 @@ impl Spooler {
 
     /// Lets go of chunks sent until `sent_until`, but for samples that the server does not give back as they are.
     async fn release(&self, sent_until: Timestamp) -> Result<(), Error> {
-        let mut after = None;
+        self.ask("settle what was written", self.remote().settle()).await?;
+        let (mut after, mut all_missing) = ((0, 0), 0);
         loop {
             let shipments = self.local.sent(after, sent_until).await?;
-            let Some(last) = shipments.last() else { return Ok(()) };
-            if after.is_none() {
-                self.ask("settle what was written", self.remote().settle()).await?;
-            }
-            after = Some(last.device());
+            let Some(last) = shipments.last() else { break };
+            after = (last.device(), last.held.id);
             let mut devices: Vec<Vec<Shipment>> = Vec::new();
             for shipment in shipments {
                 match devices.last_mut().filter(|of| of.iter().all(|one| one.device() == shipment.device())) {
@@ -235,19 +233,31 @@ impl Spooler {
             }
             let verify = |shipments| self.verify(shipments);
             let verified = stream::iter(devices.into_iter().map(verify)).buffered(DEVICES_AT_ONCE);
-            let verified: Vec<Vec<(Held, Rows)>> = verified.try_collect().await?;
-            self.local.step(Step::Verified(verified.into_iter().flatten().collect())).await?;
+            let verified: Vec<(Vec<(Held, Rows)>, u64)> = verified.try_collect().await?;
+            let (rests, missing): (Vec<_>, Vec<u64>) = verified.into_iter().unzip();
+            all_missing += missing.into_iter().sum::<u64>();
+            self.local.step(Step::Verified(rests.into_iter().flatten().collect())).await?;
         }
+        if all_missing > 0 {
+            let (server, samples) = (self.remote().server(), all_missing);
+            tracing::warn!(
+                server,
+                samples,
+                "the server does not give back samples (out of its range, its retention, or limits \
+                on series?): they stay in the local file"
+            );
+        }
+        Ok(())
     }
 
-    /// What stays here of a device's shipments.
-    async fn verify(&self, shipments: Vec<Shipment>) -> Result<Vec<(Held, Rows)>, Error> {
-        let Some(key) = shipments.first().map(|shipment| shipment.key.clone()) else { return Ok(Vec::new()) };
+    /// What stays here of a device's shipments; and how many of those samples the server does not have at all.
+    async fn verify(&self, shipments: Vec<Shipment>) -> Result<(Vec<(Held, Rows)>, u64), Error> {
+        let Some(key) = shipments.first().map(|shipment| shipment.key.clone()) else { return Ok((Vec::new(), 0)) };
         let mut there = Readings::default();
         for range in runs(shipments.iter().map(Shipment::range).collect()) {
             there = overlay(there, self.on_server(&key, range, None, |page| page).await?);
         }
-        let mut verified = Vec::with_capacity(shipments.len());
+        let (mut verified, mut missing) = (Vec::with_capacity(shipments.len()), 0);
         for shipment in shipments {
             let (device, range, id) = (shipment.device(), shipment.range(), shipment.held.id);
             // What a later one outweighs is of no use. What an earlier kept one has would come to light.
@@ -257,15 +267,10 @@ impl Spooler {
             let differing = select(&in_force, &there, |value, other| !same(value, other));
             let outweighing = select(&in_force, &kept, |value, other| other.is_some() && !same(value, other));
             let rest = overlay(differing, outweighing);
-            let missing = merge::count(&select(&rest, &there, |_, other| other.is_none()));
-            if missing > 0 {
-                let (server, device) = (self.remote().server(), &key);
-                tracing::warn!(server, %device, missing, "the server does not give back samples that it took (its \
-                    retention, or limits on series?): they stay in the local file");
-            }
+            missing += merge::count(&select(&rest, &there, |_, other| other.is_none()));
             verified.push(self.local.rest(shipment, &rest));
         }
-        Ok(verified)
+        Ok((verified, missing))
     }
 }
 

@@ -1,12 +1,12 @@
 //! What store and shipper share: the server, what was shipped to it, and how it is read.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     future::Future,
     sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard},
 };
 
-use harbinger_core::{Clock, DeviceKey, SignalId, TenantId, TimeRange, Timestamp, history::Readings};
+use harbinger_core::{Clock, DeviceKey, Reading, SignalId, TenantId, TimeRange, Timestamp, history::Readings};
 
 use super::{SpoolOptions, merge, progress::Progress};
 use crate::telemetry::{
@@ -37,7 +37,7 @@ struct Known {
 
 impl Shipped {
     /// Whether the server may have a reading of this time.
-    pub(super) fn covers(&self, ts: Timestamp) -> bool {
+    fn covers(&self, ts: Timestamp) -> bool {
         (self.first..=self.last).contains(&ts.millis())
     }
 }
@@ -94,6 +94,18 @@ impl Spooler {
 
     pub(super) fn shipped(&self, key: &DeviceKey) -> Option<Shipped> {
         self.known().devices.get(key).copied()
+    }
+
+    /// The times of the readings that the server may have already, by device.
+    pub(super) fn late<'a>(&self, readings: &'a [Reading]) -> HashMap<&'a DeviceKey, HashSet<Timestamp>> {
+        let known = self.known();
+        let mut late: HashMap<&DeviceKey, HashSet<Timestamp>> = HashMap::new();
+        for reading in readings {
+            if known.devices.get(&reading.key).is_some_and(|known| known.covers(reading.ts)) {
+                late.entry(&reading.key).or_default().insert(reading.ts);
+            }
+        }
+        late
     }
 
     /// The devices of a tenant that have shipped readings from before a time.

@@ -103,7 +103,7 @@ async fn any_sequence_reads_like_a_map(kind: Kind) {
     }
     let runtime = tokio::runtime::Handle::current();
     let run = move || {
-        let config = ProptestConfig { cases: 24, failure_persistence: None, ..ProptestConfig::default() };
+        let config = ProptestConfig { cases: 16, failure_persistence: None, ..ProptestConfig::default() };
         let case = |steps| {
             runtime.block_on(async { check(shared(kind).await.unwrap(), steps).await });
             Ok(())

@@ -3,7 +3,7 @@
 use super::{watched::Watched, *};
 
 const DEVICES: i64 = 20;
-const BATCHES: i64 = 1500;
+const BATCHES: i64 = 1000;
 
 fn name(device: i64) -> String {
     format!("device-{device}")
@@ -54,9 +54,9 @@ async fn an_outage_under_load_loses_nothing(kind: Kind) {
                 server.kill();
             }
             110 => until("the outage is seen", &store, |spool| spool.failing.is_some()).await,
-            1400 => {
+            900 => {
                 let spool = store.spool().await.unwrap().unwrap();
-                assert!(spool.samples_waiting > 20_000 && spool.failing.is_some(), "{spool:?}");
+                assert!(spool.samples_waiting > 14_000 && spool.failing.is_some(), "{spool:?}");
                 // What the new run may have lost is sent again, from the oldest on.
                 in_order(&std::mem::take(&mut *watched.written.lock().unwrap()));
                 server.restart();
