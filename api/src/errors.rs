@@ -202,7 +202,9 @@ impl From<telemetry::Error> for Error {
         match error {
             telemetry::Error::Full { .. } => Self::new(Code::NoRoom, "no room left for telemetry: nothing was stored"),
             telemetry::Error::Closed => Self::new(Code::Unavailable, "the telemetry store is shutting down"),
+            telemetry::Error::Remote { .. } => Self::new(Code::Unavailable, "the telemetry server does not answer now"),
             telemetry::Error::Poisoned
+            | telemetry::Error::ServerMissing { .. }
             | telemetry::Error::Damaged { .. }
             | telemetry::Error::UnknownFormat { .. }
             | telemetry::Error::OldFormat { .. }

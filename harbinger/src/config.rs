@@ -15,6 +15,10 @@ use harbinger_ingest as ingest;
 use harbinger_store::{ledger::Url, telemetry::DataClass};
 use serde::{Deserialize, Serialize};
 
+mod telemetry;
+
+use telemetry::Telemetry;
+
 /// Prefix of environment variables that are settings.
 const PREFIX: &str = "HARBINGER__";
 
@@ -30,6 +34,8 @@ pub(crate) struct Config {
     pub(crate) telemetry: Telemetry,
     /// The HTTP interface.
     pub(crate) api: Api,
+    /// The server that readings are sent on to.
+    pub(crate) telemetry: Telemetry,
     /// Intake of telemetry: MQTT listener, HTTP, other brokers.
     pub(crate) ingest: ingest::Options,
     /// Training, scoring and planning.

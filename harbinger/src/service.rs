@@ -8,6 +8,7 @@ mod control;
 mod gate;
 mod leases;
 mod retention;
+mod spool;
 
 use std::{net::SocketAddr, path::PathBuf, sync::Arc};
 
@@ -23,7 +24,7 @@ use harbinger_ingest::{Pipeline, consumer::Consumer, http::IngestTenant, mqtt::L
 use harbinger_store::{
     Ledger,
     ledger::{Url, keys::Scope},
-    telemetry::{self, EmbeddedStore, SharedStore},
+    telemetry::{self, EmbeddedStore, SharedStore, SpooledStore},
 };
 use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng};
 use tokio::{net::TcpListener, task::JoinHandle};
@@ -33,6 +34,7 @@ use crate::config::Config;
 use conduct::{Conductor, Policy};
 use control::{EventTimes, ServiceControl};
 use leases::Leases;
+use spool::SpoolMetrics;
 
 /// How long stopping may take before the process ends anyway: the log makes that safe.
 const STOP_WITHIN: std::time::Duration = std::time::Duration::from_secs(9);
@@ -95,12 +97,11 @@ impl Service {
         }
         let folder = DataFolder::open(config)?;
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-        let path = folder.telemetry.clone();
-        let telemetry: SharedStore =
-            tokio::task::spawn_blocking(move || EmbeddedStore::open(telemetry::Options::at(path))).await??;
+        let telemetry = open_telemetry(config, folder.telemetry.clone(), &clock).await?;
         let ledger = Ledger::connect(&folder.ledger).await?;
         let leases = Leases::of(&ledger, &clock, config.ledger.lease);
         let mut registry = prometheus_client::registry::Registry::default();
+        let spool = SpoolMetrics::register(&mut registry);
         let alerts_metrics = harbinger_alerts::Metrics::register(&mut registry);
         let alerts = Alerts::new(config.alerts.hysteresis(), Arc::clone(&clock), alerts_metrics.clone());
         let erasure = Erasure {
@@ -207,8 +208,10 @@ impl Service {
             clock: Arc::clone(&clock),
             retention: config.telemetry.retention.clone(),
         };
+        let spooling = spool.follow(Arc::clone(&telemetry), clock, stop_rooms.clone());
         let rooms = vec![
             ("retention", tokio::spawn(keeper.run(stop_rooms.clone()))),
+            ("spool", tokio::spawn(spooling)),
             ("webhooks", tokio::spawn(deliverer.run(stop_rooms.clone()))),
             ("analytics", tokio::spawn(conductor.run(stop_rooms.clone()))),
         ];
@@ -274,6 +277,18 @@ impl Service {
             None => Ok(()),
             Some(name) => anyhow::bail!("task {name} ended by itself"),
         }
+    }
+}
+
+/// The data folder, or the data folder as the spool before a server.
+async fn open_telemetry(config: &Config, path: PathBuf, clock: &Arc<dyn Clock>) -> anyhow::Result<SharedStore> {
+    let local = telemetry::Options::at(path);
+    match config.telemetry.connect()? {
+        Some(remote) => {
+            tracing::info!(server = remote.server(), "readings are sent on; the data folder is their spool");
+            Ok(SpooledStore::open(local, remote, Arc::clone(clock), config.telemetry.spool()).await?)
+        }
+        None => Ok(tokio::task::spawn_blocking(move || EmbeddedStore::open(local)).await??),
     }
 }
 

@@ -1,7 +1,7 @@
 //! The telemetry store: what devices reported, kept by device and event time.
 //!
-//! [`TelemetryStore`] is the seam: the embedded engine and the in-memory one stand behind it today, InfluxDB and
-//! VictoriaMetrics will. One generic suite (`telemetry/suite.rs`) runs on every one of them.
+//! [`TelemetryStore`] is the seam: behind it stand the embedded engine, the in-memory one, and the embedded one as the spool
+//! before InfluxDB or VictoriaMetrics. One generic suite (`telemetry/suite.rs`) runs on every one of them.
 
 use std::sync::Arc;
 
@@ -16,13 +16,19 @@ mod catalog;
 mod embedded;
 mod memory;
 pub mod query;
+mod remote;
 mod rows;
+#[cfg(test)]
+mod servers;
+mod spooled;
 #[cfg(test)]
 mod suite;
 
 pub use catalog::ARRIVAL_SIGNAL;
 pub use embedded::{Copied, EmbeddedStore, Finding, Options, Progress, backup, check};
 pub use memory::MemoryStore;
+pub use remote::{Failure, InfluxDb, Remote, Settings, VictoriaMetrics, WriteApi};
+pub use spooled::{SpoolOptions, SpooledStore};
 
 /// What a telemetry store could not do.
 #[derive(Debug, thiserror::Error)]
@@ -63,6 +69,24 @@ pub enum Error {
         /// The data file.
         path: String,
     },
+    /// Readings of this file lie on a remote server, and none is configured.
+    #[error(
+        "readings of {devices} devices in {path} lie on a telemetry server: name it in the settings ([telemetry] remote)"
+    )]
+    ServerMissing {
+        /// The data file.
+        path: String,
+        /// How many devices.
+        devices: u64,
+    },
+    /// The remote server did not do what was asked; what it has could not be read or deleted. Appends do not need it.
+    #[error("failed to {attempt} on the telemetry server")]
+    Remote {
+        /// What was attempted.
+        attempt: &'static str,
+        /// What the server did.
+        source: Failure,
+    },
     /// The engine beneath failed.
     #[error("telemetry store failed to {attempt}")]
     Engine {
@@ -77,7 +101,7 @@ impl Error {
     /// Whether the same call may succeed later.
     #[must_use]
     pub fn may_retry(&self) -> bool {
-        matches!(self, Self::Full { .. })
+        matches!(self, Self::Full { .. } | Self::Remote { .. })
     }
 }
 
@@ -201,6 +225,19 @@ pub struct StoreSize {
     /// Rows set aside because they cannot be read any more; `harbinger check` names them.
     #[serde(default)]
     pub damaged: u64,
+}
+
+/// How far a store is with sending to its remote server.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Spool {
+    /// Samples that the server was not sent yet.
+    pub samples_waiting: u64,
+    /// Samples that were sent since the start.
+    pub samples_sent: u64,
+    /// When everything that had arrived was last on the server, wall clock.
+    pub caught_up_at: Option<Timestamp>,
+    /// Since when the server does not take anything, wall clock; and what it last did instead.
+    pub failing: Option<(Timestamp, String)>,
 }
 
 /// What retention tells apart.
@@ -350,6 +387,11 @@ pub trait TelemetryStore: Send + Sync + 'static {
 
     /// How much there is.
     async fn size(&self) -> Result<StoreSize, Error>;
+
+    /// How far it is with sending to its remote server; `None` where it has none.
+    async fn spool(&self) -> Result<Option<Spool>, Error> {
+        Ok(None)
+    }
 
     /// Finishes what was begun and refuses all later appends.
     async fn close(&self) -> Result<(), Error>;

@@ -16,7 +16,7 @@ pub(crate) struct Arguments {
 enum Action {
     /// Print the settings in force as TOML, defaults included
     Print(run::Arguments),
-    /// Check the settings, and that the data folder, the ledger and both addresses can be used
+    /// Check the settings, and that the data folder, the ledger, both addresses and the telemetry server can be used
     Check(run::Arguments),
 }
 
@@ -48,6 +48,14 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<()> {
             }
         }
         Err(error) => problems.push(format!("data.folder: {error:#}")),
+    }
+    match config.telemetry.connect() {
+        Ok(None) => {}
+        Ok(Some(server)) => match server.check().await {
+            Ok(found) => println!("{found}"),
+            Err(failure) => problems.push(format!("telemetry: {:#}", anyhow::Error::new(failure))),
+        },
+        Err(error) => problems.push(format!("{error:#}")),
     }
     anyhow::ensure!(problems.is_empty(), "{}", problems.join("\n"));
     println!("settings are good");

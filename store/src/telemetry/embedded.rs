@@ -56,6 +56,8 @@ mod retention;
 mod rewrite;
 mod schema;
 mod shared;
+mod shipping;
+mod spool;
 mod summaries;
 mod tail;
 #[cfg(test)]
@@ -64,6 +66,8 @@ mod writer;
 
 pub use check::{Finding, Progress, check};
 pub use copy::{Copied, backup};
+pub(super) use shipping::{Held, Shipped, Step};
+pub(super) use spool::Shipment;
 
 /// How an [`EmbeddedStore`] is kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -79,6 +83,9 @@ pub struct Options {
     pub log_readings_max: u64,
     /// Bytes in the log at which a compaction begins. 256 MiB: what a restart reads, in about a second.
     pub log_bytes_max: u64,
+    /// Whether the file is the spool before a remote server. A file that has shipped readings is opened as nothing else:
+    /// they would be missing.
+    pub is_spool: bool,
     /// Pages of 4 KiB that the data file may grow to; `None`: as the disk allows. For tests of a full disk.
     pub pages_max: Option<u32>,
 }
@@ -91,6 +98,7 @@ impl Default for Options {
             group_readings_max: 50_000,
             log_readings_max: 1_000_000,
             log_bytes_max: 256 << 20,
+            is_spool: false,
             pages_max: None,
         }
     }
@@ -226,6 +234,7 @@ fn each_device<T: Send>(
 
 fn open_and_load(options: &Options) -> Result<(Connection, load::Loaded), Error> {
     let connection = schema::open_writer(&options.path, options.pages_max)?;
+    shipping::refuse_without_server(&connection, options)?;
     let loaded = load::load(&connection, &options.path)?;
     Ok((connection, loaded))
 }
@@ -252,10 +261,7 @@ fn lock(path: &Path) -> Result<File, Error> {
 #[async_trait]
 impl TelemetryStore for EmbeddedStore {
     async fn append(&self, batch: Batch) -> Result<Appended, Error> {
-        let mut room = self.shared.room.subscribe();
-        room.wait_for(|room| *room).await.map_err(|_| Error::Closed)?;
-        let (done, _batch) = self.ask(|reply| Command::Append(batch, reply)).await?;
-        Ok(done)
+        self.append_knowing(batch, &[]).await
     }
 
     fn appended(&self) -> watch::Receiver<u64> {

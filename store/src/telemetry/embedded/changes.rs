@@ -5,10 +5,15 @@ use rusqlite::{Connection, OptionalExtension, params};
 use super::{
     chunk::{ChunkKey, Span},
     retention::Expired,
+    shipping,
     summaries::{BucketKey, Level},
     tail::Extent,
 };
-use crate::telemetry::{DataClass, Deleted, catalog::DeviceNumber, rows::SignalNumber};
+use crate::telemetry::{
+    DataClass, Deleted,
+    catalog::{DeviceNumber, widen},
+    rows::SignalNumber,
+};
 
 /// A chunk to be written.
 #[derive(Debug)]
@@ -196,7 +201,7 @@ pub(super) fn delete_device(connection: &Connection, device: DeviceNumber) -> ru
     Ok(Deleted { samples, events })
 }
 
-/// Earliest and latest reading of a device in chunks, and earliest and latest event.
+/// Earliest and latest reading of a device in chunks or shipped, and earliest and latest event.
 pub(super) fn extents(connection: &Connection, device: DeviceNumber) -> rusqlite::Result<(Extent, Extent)> {
     let read = |query: &str| -> rusqlite::Result<Option<i64>> {
         let first = connection.prepare_cached(query)?.query_row(params![device], |row| row.get(0)).optional()?;
@@ -207,5 +212,9 @@ pub(super) fn extents(connection: &Connection, device: DeviceNumber) -> rusqlite
     let last = read("SELECT last_ms FROM chunks WHERE device = ?1 ORDER BY start_ms DESC LIMIT 1")?;
     let first_event = read("SELECT min(ts_ms) FROM events WHERE device = ?1")?;
     let last_event = read("SELECT max(ts_ms) FROM events WHERE device = ?1")?;
-    Ok((first.zip(last), first_event.zip(last_event)))
+    let mut readings = shipping::extent(connection, device)?;
+    for ts in first.into_iter().chain(last) {
+        widen(&mut readings, ts);
+    }
+    Ok((readings, first_event.zip(last_event)))
 }

@@ -14,7 +14,7 @@ use super::{
     load::is_sound,
     log::Group,
     rebuild::{self, Days},
-    schema,
+    schema, shipping,
     summaries::{self, Bucket, BucketKey, Level},
 };
 use crate::telemetry::{
@@ -68,7 +68,7 @@ pub fn check(path: &Path, progress: &dyn Fn(Progress)) -> Result<Vec<Finding>, E
         Ok(lines) => findings.extend(lines.into_iter().filter(|line| line != "ok").map(|line| file(&name, line))),
         Err(error) => findings.push(file(&name, error.to_string())),
     }
-    let tables: [fn(&Connection) -> rusqlite::Result<Vec<Finding>>; 5] = [names, log, set_aside, events, quarantine];
+    let tables: [Table; 6] = [names, log, set_aside, spool, events, quarantine];
     for table in tables {
         match table(&connection) {
             Ok(found) => findings.extend(found),
@@ -96,6 +96,17 @@ fn file(name: &str, problem: String) -> Finding {
     let remedy = "start the service: it saves what can be read into a new file and keeps this one beside it; \
         or restore a backup";
     Finding { place: name.to_owned(), problem, remedy: remedy.to_owned() }
+}
+
+/// What verifies one table or some.
+type Table = fn(&Connection) -> rusqlite::Result<Vec<Finding>>;
+
+/// Chunks on their way to a server.
+fn spool(connection: &Connection) -> rusqlite::Result<Vec<Finding>> {
+    let query = "SELECT id, device, start_ms, span_ms, late, counted, body FROM held ORDER BY id";
+    unsound(connection, query, |row| {
+        Ok(shipping::read_held(row)?.err().map(|error| Finding::row("held", error.to_string())))
+    })
 }
 
 /// Every row of a query that is not sound.

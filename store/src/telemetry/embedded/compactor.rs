@@ -150,8 +150,10 @@ impl Compactor {
             cells.push(cell);
         }
         let newest = newest_chunk(connection, device).map_err(fail)?;
-        let neighbours = read_neighbours(connection, &cells, newest).map_err(fail)?;
-        Ok(DeviceWork { device, known, span, cells, newest, neighbours })
+        let summarises = !self.shared.options.is_spool;
+        let neighbours =
+            if summarises { read_neighbours(connection, &cells, newest).map_err(fail)? } else { Vec::new() };
+        Ok(DeviceWork { device, known, span, cells, newest, neighbours, summarises })
     }
 
     fn retain(&self, tenant: &TenantId, class: DataClass, before: Timestamp) -> Result<(), Error> {
@@ -191,7 +193,8 @@ impl Compactor {
         let connection = self.shared.reader()?;
         for device in old {
             loop {
-                let expired = retention::expired(&connection, device, before);
+                let summarises = !self.shared.options.is_spool;
+                let expired = retention::expired(&connection, device, before, summarises);
                 let Some(expired) = expired.map_err(self.shared.failure("read old chunks"))? else { break };
                 self.ask(|reply| Command::Expire(Box::new(expired), reply))?;
             }

@@ -3,7 +3,7 @@
 //! A reading later than all of its device is new without a look; the others are looked up in the group at hand, in the
 //! tail, and last in the chunk that covers them - decoded once, since repeats come in series.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::Arc};
 
 use rusqlite::Connection;
 
@@ -68,12 +68,27 @@ fn cells(rows: &Rows) -> usize {
     rows.len() * (rows.signals().len() + 1)
 }
 
+/// Readings that are held elsewhere, where a caller knows of them: what a remote server has.
+#[derive(Debug, Default)]
+pub(super) struct Known(HashMap<DeviceNumber, Rows>);
+
+impl Known {
+    pub(super) fn new(devices: impl Iterator<Item = (DeviceNumber, Rows)>) -> Self {
+        Self(devices.collect())
+    }
+
+    fn sample(&self, device: DeviceNumber, ts: i64, signal: u32) -> Option<f64> {
+        self.0.get(&device)?.sample(ts, signal)
+    }
+}
+
 /// What becomes of each reading of a group, in order of arrival.
 pub(super) fn outcomes(
     group: &Group,
     shared: &Shared,
     connection: &Connection,
     cache: &mut ChunkCache,
+    elsewhere: &[Arc<Known>],
 ) -> rusqlite::Result<Vec<Outcome>> {
     let later_than_all: Vec<bool> = {
         let tail = shared.tail();
@@ -94,6 +109,9 @@ pub(super) fn outcomes(
                     && let Some(rows) = cache.covering(connection, reading.device, reading.ts)?
                 {
                     fill(&mut held, &reading, |signal| rows.sample(reading.ts, signal));
+                }
+                for known in elsewhere {
+                    fill(&mut held, &reading, |signal| known.sample(reading.device, reading.ts, signal));
                 }
                 let by_signal = |signal| {
                     let place = reading.signals.iter().position(|&known| known == signal)?;

@@ -14,7 +14,7 @@ use super::{
     check::{Finding, Progress},
     chunk::{self, ChunkKey, Span},
     log::Group,
-    rebuild, schema, summaries,
+    rebuild, schema, shipping, summaries,
 };
 use crate::telemetry::{Error, catalog::DeviceNumber};
 
@@ -125,6 +125,7 @@ impl Copy {
         ] {
             self.table(table, &["rowid"], columns, |copy, values| copy.put(table, columns, values))?;
         }
+        self.spool()?;
         let events = ["device", "ts_ms", "code", "severity", "message", "crc"];
         self.table("events", &["device", "ts_ms", "code"], &events, |copy, values| {
             copy.copied.events += 1;
@@ -160,6 +161,14 @@ impl Copy {
         self.table("summaries", &["device", "level_ms", "start_ms"], &columns, |copy, values| {
             copy.put("summaries", &columns, values)
         })
+    }
+
+    /// What is on its way to a server, and what is known of the server.
+    fn spool(&mut self) -> rusqlite::Result<()> {
+        for (table, key, columns) in shipping::COLUMNS {
+            self.table(table, &[*key], columns, |copy, values| copy.put(table, columns, values))?;
+        }
+        Ok(())
     }
 
     /// Reads a table page by page in order of its key and hands each row on, in transactions of a page.

@@ -9,6 +9,7 @@ use rusqlite::{Connection, params};
 use super::{
     reader::{decode, newest_chunks_before},
     shared::Shared,
+    shipping,
     summaries::{self, BucketKey, Level},
 };
 use crate::telemetry::{Error, Latest, catalog::DeviceNumber, rows::SignalNumber};
@@ -45,6 +46,15 @@ pub(super) fn latest(shared: &Shared, connection: &Connection, key: &DeviceKey) 
     }
     if !missing.is_empty() && forgotten.is_some() {
         from_summaries(shared, connection, device, &mut missing, &mut newest)?;
+    }
+    if shared.options.is_spool {
+        let spooled = shipping::held_rows(connection, device, (i64::MIN, i64::MAX));
+        for (signal, ts, value) in spooled.map_err(shared.failure("read its spool"))??.latest() {
+            let known = newest.entry(signal).or_insert((ts, value));
+            if ts > known.0 {
+                *known = (ts, value);
+            }
+        }
     }
     for (signal, ts, value) in tail.latest() {
         let known = newest.entry(signal).or_insert((ts, value));

@@ -13,6 +13,7 @@ use super::{
     inserts::{event_crc, quarantine_crc},
     load::is_sound,
     shared::Shared,
+    shipping,
 };
 use crate::telemetry::{
     Error, QuarantineEntry, Quarantined,
@@ -110,6 +111,14 @@ pub(super) fn rows(
             }
             _ => break to,
         }
+    };
+    let mut all = if shared.options.is_spool {
+        // The spool after the chunks: what moves from there to here meanwhile is met twice, not missed.
+        let mut below = shipping::held_rows(connection, device, (from, complete_until)).map_err(fail)??;
+        below.overlay(&all);
+        below
+    } else {
+        all
     };
     if all.is_empty() && complete_until == to {
         return Ok(tail);

@@ -28,7 +28,13 @@ pub(super) struct Expired {
 /// The oldest chunks of a device that are past retention; `None` where there are none (any more).
 ///
 /// * `before`: the start of a day.
-pub(super) fn expired(connection: &Connection, device: DeviceNumber, before: i64) -> rusqlite::Result<Option<Expired>> {
+/// * `summarises`: whether they leave summaries behind.
+pub(super) fn expired(
+    connection: &Connection,
+    device: DeviceNumber,
+    before: i64,
+    summarises: bool,
+) -> rusqlite::Result<Option<Expired>> {
     let oldest = "SELECT min(start_ms) FROM chunks WHERE device = ?1 AND start_ms < ?2 AND last_ms < ?2";
     let oldest: Option<i64> =
         connection.prepare_cached(oldest)?.query_row(params![device, before], |row| row.get(0))?;
@@ -50,6 +56,6 @@ pub(super) fn expired(connection: &Connection, device: DeviceNumber, before: i64
             (key, summaries::encode(&key, &bucket))
         })
     };
-    let summaries = Level::ALL.into_iter().flat_map(of_level).collect();
+    let summaries = if summarises { Level::ALL.into_iter().flat_map(of_level).collect() } else { Vec::new() };
     Ok(Some(Expired { device, until, before, summaries }))
 }

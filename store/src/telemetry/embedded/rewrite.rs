@@ -35,6 +35,8 @@ pub(super) struct DeviceWork {
     pub(super) newest: Option<ChunkKey>,
     /// Chunks that stay and lie in days of which summaries are to be made again.
     pub(super) neighbours: Vec<(ChunkKey, Vec<u8>)>,
+    /// Whether summaries are kept: not where chunks move on to a server, since a late reading would summarise only itself.
+    pub(super) summarises: bool,
 }
 
 impl DeviceWork {
@@ -76,7 +78,7 @@ impl DeviceWork {
         let forgotten = self.known.forgotten.unwrap_or(i64::MIN);
         let clear = self.cells.iter().map(|cell| (cell.key.start.max(forgotten), cell.key.end())).collect();
         let newest = chunks.iter().map(|(key, _)| key.start).chain(self.newest.map(|key| key.start)).max();
-        let Some(newest) = newest else { return NewSummaries { clear, put: Vec::new() } };
+        let Some(newest) = newest.filter(|_| self.summarises) else { return NewSummaries { clear, put: Vec::new() } };
         let mut undecoded = BTreeSet::new();
         let neighbours: Vec<(ChunkKey, Rows)> = self
             .neighbours

@@ -24,6 +24,7 @@ use std::path::Path;
 
 use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
 
+use super::shipping;
 use crate::telemetry::Error;
 
 /// The format that this program writes. A file of a higher one is refused by name.
@@ -141,6 +142,7 @@ pub(super) fn open_writer(path: &Path, pages_max: Option<u32>) -> Result<Connect
         Some(FORMAT) => {}
         Some(found) => return Err(Error::UnknownFormat { path: name, found, known: FORMAT }),
     }
+    connection.execute_batch(shipping::TABLES).map_err(|e| failure(&name, "make the tables of its spool", e))?;
     Ok(connection)
 }
 

@@ -18,12 +18,13 @@ use tokio::sync::{mpsc, oneshot};
 use super::{
     changes::{self, DeviceChange},
     compactor::Job,
-    compare::{self, ChunkCache},
+    compare::{self, ChunkCache, Known},
     inserts::{insert_events, insert_names, insert_quarantined},
     log::Group,
     retention::Expired,
     schema,
     shared::Shared,
+    shipping,
     tail::Extent,
 };
 use crate::telemetry::{
@@ -39,7 +40,7 @@ pub(super) type Reply<T> = oneshot::Sender<Result<T, Error>>;
 #[derive(Debug)]
 pub(super) enum Command {
     /// Appends a batch and gives it back: to let go of it is the caller's work, not that of the thread all wait for.
-    Append(Batch, Reply<(Appended, Batch)>),
+    Append(Batch, Arc<Known>, Reply<(Appended, Batch)>),
     RemoveQuarantined(i64, Reply<bool>),
     /// Freezes the live layer of the tail.
     Freeze(Reply<()>),
@@ -57,6 +58,8 @@ pub(super) enum Command {
     Delete(DeviceNumber, Reply<Deleted>),
     /// Gives some pages that nothing uses back to the disk; whether there is more to do and nobody waits.
     Shrink(Reply<bool>),
+    /// Moves chunks on their way to a remote server.
+    Ship(shipping::Step, Reply<shipping::Done>),
     /// Does what waits, then ends.
     Close(Reply<()>),
 }
@@ -91,6 +94,7 @@ pub(super) struct Writer {
 /// A caller of the group at hand.
 struct Caller {
     batch: Batch,
+    known: Arc<Known>,
     reply: Reply<(Appended, Batch)>,
 }
 
@@ -127,7 +131,7 @@ impl Writer {
         while let Some(command) = next.take().or_else(|| self.commands.blocking_recv()) {
             // Nobody waits for an answer that cannot be sent: its caller was cancelled, and what was done stays done.
             match command {
-                Command::Append(batch, reply) => next = self.append(Caller { batch, reply }),
+                Command::Append(batch, known, reply) => next = self.append(Caller { batch, known, reply }),
                 Command::RemoveQuarantined(id, reply) => drop(reply.send(self.remove_quarantined(id))),
                 Command::Freeze(reply) => drop(reply.send(self.freeze())),
                 Command::Install(changes, reply) => drop(reply.send(self.install(changes))),
@@ -141,6 +145,7 @@ impl Writer {
                 Command::Expire(expired, reply) => drop(reply.send(self.expire(&expired))),
                 Command::Delete(device, reply) => drop(reply.send(self.delete(device))),
                 Command::Shrink(reply) => drop(reply.send(self.shrink())),
+                Command::Ship(step, reply) => drop(reply.send(self.ship(&step))),
                 Command::Close(reply) => {
                     self.commands.close();
                     closing.push(reply);
@@ -163,9 +168,9 @@ impl Writer {
         let mut following = None;
         while readings < self.shared.options.group_readings_max {
             match self.commands.try_recv() {
-                Ok(Command::Append(batch, reply)) => {
+                Ok(Command::Append(batch, known, reply)) => {
                     readings += batch.readings.len();
-                    callers.push(Caller { batch, reply });
+                    callers.push(Caller { batch, known, reply });
                 }
                 Ok(other) => {
                     following = Some(other);
@@ -216,7 +221,8 @@ impl Writer {
     ) -> Result<(Group, u64, Vec<Appended>), Failure> {
         let engine = |attempt| move |source: rusqlite::Error| Failure::Engine(attempt, Arc::new(source));
         let (group, with_samples) = self.number(callers);
-        let outcomes = compare::outcomes(&group, &self.shared, &self.connection, &mut self.cache)
+        let known: Vec<Arc<Known>> = callers.iter().map(|caller| caller.known.clone()).collect();
+        let outcomes = compare::outcomes(&group, &self.shared, &self.connection, &mut self.cache, &known)
             .map_err(engine("compare readings with what is held"))?;
         let mut done = count(callers, &with_samples, &outcomes);
         let body = if group.is_empty() { None } else { Some(group.encode()) };
@@ -320,6 +326,16 @@ impl Writer {
             device.chunk_signals = change.signals;
         }
         Ok(())
+    }
+
+    fn ship(&mut self, step: &shipping::Step) -> Result<shipping::Done, Error> {
+        let done = self.transaction("move what was shipped", |connection| shipping::apply(connection, step));
+        let done = done.map_err(|failure| self.error(&failure))?;
+        self.shared.samples_in_chunks.fetch_sub(done.samples, Ordering::Relaxed);
+        for &device in &done.devices {
+            self.cache.remove(device);
+        }
+        Ok(done)
     }
 
     fn trim_log(&mut self, through: i64) -> Result<bool, Error> {

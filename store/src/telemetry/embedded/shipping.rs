@@ -1,0 +1,399 @@
+//! Chunks on their way to a remote server: what the spool of [`SpooledStore`](crate::telemetry::SpooledStore) keeps.
+//!
+//! ```text
+//!  chunks ──take──▶ held: to be sent ──sent──▶ held: sent ──verified──▶ gone, the server has it
+//!                        ▲                        │    └──▶ held: kept, the server has it otherwise or not at all
+//!                        └────── the server lost its memory
+//! ```
+//! Every arrow is one transaction of the writer, so that a crash leaves each chunk in exactly one place; to send twice is
+//! harmless. Samples only ever move to the right, and reads go from left to right: what moves meanwhile is met twice, never
+//! missed. A `held` row with a higher id arrived later and outweighs the others.
+//!
+//! | table     | a row is                                                                                        |
+//! |-----------|-------------------------------------------------------------------------------------------------|
+//! | `held`    | a chunk that was taken: body as in `chunks`, where it stands, when it was sent, whether it was late |
+//! | `shipped` | of a device with readings in `held` or on the server: first and last, samples on the server         |
+//! | `floors`  | of a tenant: what lies before is forgotten, whether or not the server could delete it              |
+//! | `server`  | the run of the server that was last written to                                                     |
+
+use harbinger_core::{TenantId, Timestamp};
+use rusqlite::{Connection, OptionalExtension, Row, params};
+
+use super::{
+    Options,
+    chunk::{self, ChunkKey, Span},
+    schema,
+    tail::Extent,
+};
+use crate::telemetry::{Error, catalog::DeviceNumber, rows::Rows};
+
+/// Made in every data file, so that one that has shipped is known when it is opened without a server.
+pub(super) const TABLES: &str = "
+CREATE TABLE IF NOT EXISTS held (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    device INTEGER NOT NULL,
+    start_ms INTEGER NOT NULL,
+    span_ms INTEGER NOT NULL,
+    first_ms INTEGER NOT NULL,
+    last_ms INTEGER NOT NULL,
+    samples INTEGER NOT NULL,
+    body BLOB NOT NULL,
+    late INTEGER NOT NULL,
+    counted INTEGER NOT NULL,
+    state INTEGER NOT NULL,
+    sent_ms INTEGER
+);
+CREATE INDEX IF NOT EXISTS held_by_device ON held (device, id);
+CREATE INDEX IF NOT EXISTS held_by_state ON held (state, device, id);
+CREATE TABLE IF NOT EXISTS shipped (
+    device INTEGER PRIMARY KEY,
+    first_ms INTEGER NOT NULL,
+    last_ms INTEGER NOT NULL,
+    samples INTEGER NOT NULL
+);
+CREATE TABLE IF NOT EXISTS floors (tenant TEXT PRIMARY KEY, before_ms INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS server (only INTEGER PRIMARY KEY CHECK (only = 1), instance TEXT NOT NULL);
+";
+
+/// The tables, their keys and all of their columns, for a copy.
+pub(super) const COLUMNS: &[(&str, &str, &[&str])] = &[
+    (
+        "held",
+        "id",
+        &[
+            "id", "device", "start_ms", "span_ms", "first_ms", "last_ms", "samples", "body", "late", "counted",
+            "state", "sent_ms",
+        ],
+    ),
+    ("shipped", "device", &["device", "first_ms", "last_ms", "samples"]),
+    ("floors", "tenant", &["tenant", "before_ms"]),
+    ("server", "only", &["only", "instance"]),
+];
+
+/// Samples that are moved or read at a time, but for a single chunk that has more: a few requests of some megabytes.
+const SAMPLES_A_PAGE: i64 = 100_000;
+/// Rows of `held` that are read at a time.
+const ROWS_A_PAGE: i64 = 512;
+
+/// Where a held chunk stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(i64)]
+pub(in crate::telemetry) enum State {
+    ToBeSent = 0,
+    Sent = 1,
+    /// Here for good: the server does not have it, or not like this.
+    Kept = 2,
+}
+
+/// A chunk in the spool.
+#[derive(Debug, Clone)]
+pub(in crate::telemetry) struct Held {
+    pub(in crate::telemetry) id: i64,
+    pub(super) key: ChunkKey,
+    /// Whether the server may have some of its readings already.
+    pub(in crate::telemetry) late: bool,
+    /// Whether its samples are counted in [`Shipped::samples`].
+    pub(in crate::telemetry) counted: bool,
+    pub(in crate::telemetry) rows: Rows,
+}
+
+/// What the server has of a device, the spool's part counted in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::telemetry) struct Shipped {
+    pub(in crate::telemetry) first: i64,
+    pub(in crate::telemetry) last: i64,
+    /// Samples on the server, and kept ones that it has not.
+    pub(in crate::telemetry) samples: u64,
+}
+
+/// One transaction.
+#[derive(Debug)]
+pub(in crate::telemetry) enum Step {
+    /// Moves the oldest chunks into the spool.
+    Take,
+    /// Samples of late chunks that the server has not: counted before they are written, when they still are not there.
+    Counted(Vec<(i64, DeviceNumber, u64)>),
+    /// Ids that were sent at a time; those that the server refused are kept.
+    Sent { at: Timestamp, sent: Vec<i64>, refused: Vec<i64> },
+    /// What stays of chunks that the server was asked for: nothing, or the samples that it does not have like this.
+    Verified(Vec<(Held, Rows)>),
+    /// The server runs anew under this name: what was sent and is still here is sent again.
+    Instance(String),
+    /// Forgets a tenant's readings from before a time; devices with what the server has of each from then on.
+    Forget { tenant: TenantId, before: Timestamp, left: Vec<(DeviceNumber, Option<Shipped>)> },
+    /// Forgets a device.
+    Delete(DeviceNumber),
+}
+
+/// What a step did.
+#[derive(Debug, Default)]
+pub(in crate::telemetry) struct Done {
+    /// Chunks taken into the spool.
+    pub(in crate::telemetry) chunks: usize,
+    /// Samples that left `chunks`.
+    pub(super) samples: i64,
+    /// Devices whose chunks changed.
+    pub(in crate::telemetry) devices: Vec<DeviceNumber>,
+}
+
+/// Refuses a file whose readings lie on a server, where none is named.
+pub(super) fn refuse_without_server(connection: &Connection, options: &Options) -> Result<(), Error> {
+    let query = "SELECT count(*) FROM shipped";
+    let devices: i64 = connection
+        .query_row(query, [], |row| row.get(0))
+        .map_err(|e| schema::failure(&options.path.display().to_string(), "read what it shipped", e))?;
+    if options.is_spool || devices == 0 {
+        return Ok(());
+    }
+    Err(Error::ServerMissing { path: options.path.display().to_string(), devices: devices.unsigned_abs() })
+}
+
+/// Applies a step inside the writer's transaction.
+pub(super) fn apply(connection: &Connection, step: &Step) -> rusqlite::Result<Done> {
+    match step {
+        Step::Take => return take(connection),
+        Step::Counted(chunks) => {
+            for &(id, device, new_samples) in chunks {
+                connection.prepare_cached("UPDATE held SET counted = 1 WHERE id = ?1")?.execute([id])?;
+                add_samples(connection, device, new_samples)?;
+            }
+        }
+        Step::Sent { at, sent, refused } => {
+            for (state, ids) in [(State::Sent, sent), (State::Kept, refused)] {
+                for &id in ids {
+                    mark_sent(connection, id, state, at.millis())?;
+                }
+            }
+        }
+        Step::Verified(chunks) => {
+            for (held, rest) in chunks {
+                keep(connection, held, rest)?;
+            }
+        }
+        Step::Instance(name) => {
+            connection.execute("UPDATE held SET state = 0, late = 1 WHERE state = 1", [])?;
+            connection.execute("INSERT OR REPLACE INTO server VALUES (1, ?1)", [name])?;
+        }
+        Step::Forget { tenant, before, left } => {
+            let floor = "INSERT INTO floors VALUES (?1, ?2)
+                ON CONFLICT DO UPDATE SET before_ms = max(before_ms, excluded.before_ms)";
+            connection.execute(floor, params![tenant.as_str(), before.millis()])?;
+            for (device, left) in left {
+                connection
+                    .prepare_cached("DELETE FROM held WHERE device = ?1 AND last_ms < ?2")?
+                    .execute(params![device, before.millis()])?;
+                set_shipped(connection, *device, *left)?;
+            }
+        }
+        Step::Delete(device) => {
+            connection.execute("DELETE FROM held WHERE device = ?1", [device])?;
+            set_shipped(connection, *device, None)?;
+        }
+    }
+    Ok(Done::default())
+}
+
+/// Moves the oldest chunks, in the order in which they were written.
+fn take(connection: &Connection) -> rusqlite::Result<Done> {
+    let mut done = Done::default();
+    let mut oldest = connection
+        .prepare_cached("SELECT rowid, device, samples, first_ms, last_ms FROM chunks ORDER BY rowid LIMIT ?1")?;
+    let mut rows = oldest.query([ROWS_A_PAGE])?;
+    while done.samples < SAMPLES_A_PAGE
+        && let Some(row) = rows.next()?
+    {
+        let (rowid, device): (i64, DeviceNumber) = (row.get(0)?, row.get(1)?);
+        let (samples, first, last): (i64, i64, i64) = (row.get(2)?, row.get(3)?, row.get(4)?);
+        let is_late = shipped(connection, device)?.is_some_and(|known| first <= known.last);
+        let hold = "INSERT INTO held (device, start_ms, span_ms, first_ms, last_ms, samples, body, late, counted, state)
+            SELECT device, start_ms, span_ms, first_ms, last_ms, samples, body, ?2, NOT ?2, 0 FROM chunks WHERE rowid = ?1";
+        connection.prepare_cached(hold)?.execute(params![rowid, is_late])?;
+        connection.prepare_cached("DELETE FROM chunks WHERE rowid = ?1")?.execute([rowid])?;
+        // They were kept before a server was named; from now on they could not follow what comes late.
+        connection.prepare_cached("DELETE FROM summaries WHERE device = ?1")?.execute([device])?;
+        let widen = "INSERT INTO shipped VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO UPDATE
+            SET first_ms = min(first_ms, excluded.first_ms), last_ms = max(last_ms, excluded.last_ms),
+                samples = samples + excluded.samples";
+        let new_samples = if is_late { 0 } else { samples };
+        connection.prepare_cached(widen)?.execute(params![device, first, last, new_samples])?;
+        done.chunks += 1;
+        done.samples += samples;
+        done.devices.push(device);
+    }
+    connection
+        .prepare_cached("UPDATE meta SET value = value - ?1 WHERE name = 'samples_in_chunks'")?
+        .execute([done.samples])?;
+    Ok(done)
+}
+
+fn mark_sent(connection: &Connection, id: i64, state: State, at: i64) -> rusqlite::Result<usize> {
+    let mark = "UPDATE held SET state = ?2, sent_ms = ?3 WHERE id = ?1";
+    connection.prepare_cached(mark)?.execute(params![id, state as i64, at])
+}
+
+fn add_samples(connection: &Connection, device: DeviceNumber, more: u64) -> rusqlite::Result<usize> {
+    let more = i64::try_from(more).unwrap_or(i64::MAX);
+    let add = "UPDATE shipped SET samples = samples + ?2 WHERE device = ?1";
+    connection.prepare_cached(add)?.execute(params![device, more])
+}
+
+fn keep(connection: &Connection, held: &Held, rest: &Rows) -> rusqlite::Result<usize> {
+    let Some((first, last)) = rest.extent() else {
+        return connection.prepare_cached("DELETE FROM held WHERE id = ?1")?.execute([held.id]);
+    };
+    let body = chunk::encode(&held.key, rest);
+    let samples = i64::try_from(rest.samples()).unwrap_or(i64::MAX);
+    let update = "UPDATE held SET state = ?2, first_ms = ?3, last_ms = ?4, samples = ?5, body = ?6 WHERE id = ?1";
+    let values = params![held.id, State::Kept as i64, first, last, samples, body];
+    connection.prepare_cached(update)?.execute(values)
+}
+
+fn set_shipped(connection: &Connection, device: DeviceNumber, left: Option<Shipped>) -> rusqlite::Result<usize> {
+    let Some(left) = left else {
+        return connection.prepare_cached("DELETE FROM shipped WHERE device = ?1")?.execute([device]);
+    };
+    let samples = i64::try_from(left.samples).unwrap_or(i64::MAX);
+    let set = "INSERT OR REPLACE INTO shipped VALUES (?1, ?2, ?3, ?4)";
+    connection.prepare_cached(set)?.execute(params![device, left.first, left.last, samples])
+}
+
+/// What was shipped of a device.
+pub(super) fn shipped(connection: &Connection, device: DeviceNumber) -> rusqlite::Result<Option<Shipped>> {
+    let query = "SELECT first_ms, last_ms, samples FROM shipped WHERE device = ?1";
+    let read = |row: &Row<'_>| {
+        Ok(Shipped { first: row.get(0)?, last: row.get(1)?, samples: row.get::<_, i64>(2)?.unsigned_abs() })
+    };
+    connection.prepare_cached(query)?.query_row([device], read).optional()
+}
+
+/// Earliest and latest reading of a device in the spool and on the server.
+pub(super) fn extent(connection: &Connection, device: DeviceNumber) -> rusqlite::Result<Extent> {
+    Ok(shipped(connection, device)?.map(|known| (known.first, known.last)))
+}
+
+/// Everything that was shipped of any device.
+pub(super) fn all_shipped(connection: &Connection) -> rusqlite::Result<Vec<(DeviceNumber, Shipped)>> {
+    let mut statement = connection.prepare("SELECT device, first_ms, last_ms, samples FROM shipped")?;
+    let rows = statement.query_map([], |row| {
+        let samples = row.get::<_, i64>(3)?.unsigned_abs();
+        Ok((row.get(0)?, Shipped { first: row.get(1)?, last: row.get(2)?, samples }))
+    })?;
+    rows.collect()
+}
+
+/// Tenants and the times before which their readings are forgotten.
+pub(super) fn floors(connection: &Connection) -> rusqlite::Result<Vec<(String, i64)>> {
+    let mut statement = connection.prepare("SELECT tenant, before_ms FROM floors")?;
+    let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    rows.collect()
+}
+
+/// The run of the server that was last written to.
+pub(super) fn instance(connection: &Connection) -> rusqlite::Result<Option<String>> {
+    connection.query_row("SELECT instance FROM server", [], |row| row.get(0)).optional()
+}
+
+/// Samples in the spool that were not sent yet; and those among them that are not counted as shipped.
+pub(super) fn samples_to_be_sent(connection: &Connection) -> rusqlite::Result<(u64, u64)> {
+    let query = "SELECT coalesce(sum(samples), 0), coalesce(sum(samples * NOT counted), 0) FROM held WHERE state = 0";
+    connection
+        .query_row(query, [], |row| Ok((row.get::<_, i64>(0)?.unsigned_abs(), row.get::<_, i64>(1)?.unsigned_abs())))
+}
+
+/// Which chunks of the spool.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Which {
+    /// Ids from here on.
+    pub(super) from: i64,
+    /// Ids before this.
+    pub(super) below: i64,
+    /// Only those that are here for good.
+    pub(super) kept: bool,
+}
+
+impl Which {
+    pub(super) const ALL: Self = Self { from: 0, below: i64::MAX, kept: false };
+}
+
+/// A device's chunks in the spool that touch `from..to`, in the order in which they were taken; one that is damaged as the
+/// error that names it.
+pub(super) fn held(
+    connection: &Connection,
+    device: DeviceNumber,
+    (from, to): (i64, i64),
+    which: Which,
+) -> rusqlite::Result<Vec<Result<Held, Error>>> {
+    let query = "SELECT id, device, start_ms, span_ms, late, counted, body FROM held
+        WHERE device = ?1 AND first_ms < ?3 AND last_ms >= ?2 AND id >= ?4 AND id < ?5 AND state >= ?6 ORDER BY id";
+    let mut statement = connection.prepare_cached(query)?;
+    let state = if which.kept { State::Kept } else { State::ToBeSent };
+    let held = statement.query_map(params![device, from, to, which.from, which.below, state as i64], read_held)?;
+    held.collect()
+}
+
+/// The readings of chunks, the later laid over the earlier.
+pub(super) fn overlaid(chunks: impl IntoIterator<Item = Held>) -> Rows {
+    let mut all = Rows::default();
+    chunks.into_iter().for_each(|held| all.overlay(&held.rows));
+    all
+}
+
+/// All readings of a device in the spool that lie in chunks that touch `from..to`; the error where one of them is damaged.
+pub(super) fn held_rows(
+    connection: &Connection,
+    device: DeviceNumber,
+    times: (i64, i64),
+) -> rusqlite::Result<Result<Rows, Error>> {
+    let chunks = held(connection, device, times, Which::ALL)?;
+    Ok(chunks.into_iter().collect::<Result<Vec<_>, _>>().map(overlaid))
+}
+
+/// What can be read: a damaged chunk stays where it is, is named to readers, and holds nothing up.
+pub(super) fn readable(chunks: Vec<Result<Held, Error>>) -> Vec<Held> {
+    let readable = chunks.into_iter().filter_map(|held| {
+        held.inspect_err(|error| tracing::error!(%error, "damaged chunk in the spool: it is not sent")).ok()
+    });
+    readable.collect()
+}
+
+/// The next chunks that are to be sent, oldest first.
+pub(super) fn to_be_sent(connection: &Connection) -> rusqlite::Result<Vec<Result<Held, Error>>> {
+    let query = "SELECT id, device, start_ms, span_ms, late, counted, body, samples FROM held
+        WHERE state = 0 ORDER BY id LIMIT ?1";
+    let mut statement = connection.prepare_cached(query)?;
+    page(statement.query([ROWS_A_PAGE])?)
+}
+
+/// The next chunks sent no later than `sent_ms`, in order of device and id, after one of them.
+pub(super) fn sent_until(
+    connection: &Connection,
+    (device, id): (DeviceNumber, i64),
+    sent_ms: i64,
+) -> rusqlite::Result<Vec<Result<Held, Error>>> {
+    let query = "SELECT id, device, start_ms, span_ms, late, counted, body, samples FROM held
+        WHERE state = 1 AND (device, id) > (?1, ?2) AND sent_ms <= ?3 ORDER BY device, id LIMIT ?4";
+    let mut statement = connection.prepare_cached(query)?;
+    page(statement.query(params![device, id, sent_ms, ROWS_A_PAGE])?)
+}
+
+/// The first rows, up to some samples: a chunk may be large.
+fn page(mut rows: rusqlite::Rows<'_>) -> rusqlite::Result<Vec<Result<Held, Error>>> {
+    let (mut page, mut samples) = (Vec::new(), 0);
+    while samples < SAMPLES_A_PAGE
+        && let Some(row) = rows.next()?
+    {
+        samples += row.get::<_, i64>(7)?;
+        page.push(read_held(row)?);
+    }
+    Ok(page)
+}
+
+pub(super) fn read_held(row: &Row<'_>) -> rusqlite::Result<Result<Held, Error>> {
+    let (id, device, start): (i64, DeviceNumber, i64) = (row.get(0)?, row.get(1)?, row.get(2)?);
+    let damaged = |reason: &str| Error::Damaged { row: format!("held ({id})"), reason: reason.to_owned() };
+    let Some(span) = Span::from_millis(row.get(3)?) else { return Ok(Err(damaged("its span is unknown"))) };
+    let key = ChunkKey { device, start, span };
+    let (late, counted) = (row.get(4)?, row.get(5)?);
+    let decoded = chunk::decode(&key, row.get_ref(6)?.as_bytes().unwrap_or_default());
+    Ok(decoded.map(|rows| Held { id, key, late, counted, rows }).map_err(damaged))
+}
