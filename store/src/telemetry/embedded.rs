@@ -122,7 +122,7 @@ pub struct EmbeddedStore {
     jobs: jobs::Sender<Job>,
     threads: Mutex<Vec<JoinHandle<()>>>,
     /// Held as long as the store is open: no second process writes the same file.
-    _lock: File,
+    lock: File,
 }
 
 impl EmbeddedStore {
@@ -155,7 +155,7 @@ impl EmbeddedStore {
             spawn("telemetry-compactor", move || compactor.run(&job_receiver))?,
         ];
         let threads = Mutex::new(threads);
-        Ok(Arc::new(Self { shared, commands: Some(commands), jobs: job_sender, threads, _lock: lock }))
+        Ok(Arc::new(Self { shared, commands: Some(commands), jobs: job_sender, threads, lock }))
     }
 
     /// Sends the writer a command and waits for its answer.
@@ -203,6 +203,8 @@ impl Drop for EmbeddedStore {
         drop(self.jobs.send(Job::Stop));
         drop(self.commands.take());
         join(self.take_threads());
+        // Closing would not do: a child process that was just forked has a copy of the file until it runs its program.
+        drop(self.lock.unlock());
     }
 }
 
