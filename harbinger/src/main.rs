@@ -9,6 +9,7 @@ mod config;
 mod progress;
 mod service;
 mod shutdown;
+mod staging;
 
 use std::process::ExitCode;
 
@@ -36,7 +37,7 @@ enum Command {
     Replay(commands::replay::Arguments),
     /// Load a bundle in bulk, without MQTT
     Import(commands::import::Arguments),
-    /// Write what a tenant has as a fleet bundle
+    /// Write what a tenant has as a fleet bundle or as Parquet files
     Export(commands::export::Arguments),
     /// Learn a model from a fleet bundle
     Train(commands::train::Arguments),
