@@ -4,6 +4,8 @@
 mod commands;
 #[path = "end_to_end/durability.rs"]
 mod durability;
+#[path = "end_to_end/export.rs"]
+mod export;
 #[path = "end_to_end/fleet.rs"]
 mod fleet;
 #[path = "end_to_end/full_disk.rs"]
