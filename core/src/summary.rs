@@ -31,7 +31,7 @@ pub struct Summary {
     pub mean: f64,
     /// Sum of (value - mean)^2.
     pub value_m2: f64,
-    /// Mean of event time, in hours since 1970.
+    /// Mean of event time, in hours after `first_ts`: small, so that it keeps every digit of the spread.
     pub hours_mean: f64,
     /// Sum of (time - mean time)^2, hours^2.
     pub hours_m2: f64,
@@ -70,7 +70,7 @@ impl Summary {
             last_ts: millis,
             mean: value,
             value_m2: 0.0,
-            hours_mean: millis as f64 / MILLIS_PER_HOUR as f64,
+            hours_mean: 0.0,
             hours_m2: 0.0,
             co_moment: 0.0,
         }
@@ -88,7 +88,9 @@ impl Summary {
         let (n, m) = (self.count as f64, other.count as f64);
         let total = n + m;
         let value_delta = other.mean - self.mean;
-        let hours_delta = other.hours_mean - self.hours_mean;
+        // Both means from the first sample of `self`.
+        let later = other.first_ts.wrapping_sub(self.first_ts) as f64 / MILLIS_PER_HOUR as f64;
+        let hours_delta = later + other.hours_mean - self.hours_mean;
         let weight = n * m / total;
         let (first, first_ts) =
             if other.first_ts < self.first_ts { (other.first, other.first_ts) } else { (self.first, self.first_ts) };
@@ -104,7 +106,7 @@ impl Summary {
             last_ts,
             mean: self.mean + value_delta * m / total,
             value_m2: self.value_m2 + other.value_m2 + value_delta * value_delta * weight,
-            hours_mean: self.hours_mean + hours_delta * m / total,
+            hours_mean: self.hours_mean + hours_delta * m / total - later.min(0.0),
             hours_m2: self.hours_m2 + other.hours_m2 + hours_delta * hours_delta * weight,
             co_moment: self.co_moment + other.co_moment + value_delta * hours_delta * weight,
         }

@@ -20,7 +20,7 @@ mod rows;
 mod suite;
 
 pub use catalog::ARRIVAL_SIGNAL;
-pub use embedded::{EmbeddedStore, Options};
+pub use embedded::{Copied, EmbeddedStore, Finding, Options, Progress, backup, check};
 pub use memory::MemoryStore;
 
 /// What a telemetry store could not do.
@@ -55,6 +55,12 @@ pub enum Error {
         found: i64,
         /// The newest format that is known.
         known: i64,
+    },
+    /// The data file is of an older format, or holds nothing yet.
+    #[error("{path} is not of the newest format: start the service on it once, which brings it up to date")]
+    OldFormat {
+        /// The data file.
+        path: String,
     },
     /// The engine beneath failed.
     #[error("telemetry store failed to {attempt}")]
@@ -191,6 +197,9 @@ pub struct StoreSize {
     pub bytes: u64,
     /// Readings that no compaction has moved into chunks yet.
     pub readings_in_log: u64,
+    /// Rows set aside because they cannot be read any more; `harbinger check` names them.
+    #[serde(default)]
+    pub damaged: u64,
 }
 
 /// What retention tells apart.

@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 
-use harbinger_core::{DeviceKey, Reading, SignalId};
+use harbinger_core::{DeviceId, DeviceKey, Reading, SignalId, TenantId};
 
 use super::rows::SignalNumber;
 
@@ -13,6 +13,20 @@ pub(super) type DeviceNumber = u32;
 /// The reserved signal that marks a reading whose time is the time of its arrival: such a reading gets one more sample,
 /// of this signal, with value 1.
 pub const ARRIVAL_SIGNAL: &str = "_arrival";
+
+/// What stands for names that are lost, because their row in a file is damaged: as tenant, and before device and signal
+/// numbers. Nobody is served what is kept under it.
+const NAMELESS: &str = "_damaged-";
+
+/// Whether a device stands for one whose name is lost.
+pub(super) fn is_nameless(key: &DeviceKey) -> bool {
+    key.tenant.as_str() == NAMELESS
+}
+
+/// Stands for a signal whose name is lost.
+pub(super) fn nameless_signal(number: SignalNumber) -> SignalId {
+    SignalId::parse(&format!("{NAMELESS}{number}")).expect("a short text without reserved characters is an id")
+}
 
 /// Numbers for devices and signals, given in order of first appearance from 0 on and never given twice.
 #[derive(Debug, Clone)]
@@ -70,13 +84,43 @@ impl Catalog {
         self.devices.get(number as usize)
     }
 
+    /// What a signal's number stands for; nothing where its name is lost.
     pub(super) fn signal(&self, number: SignalNumber) -> Option<&SignalId> {
-        self.signals.get(number as usize)
+        self.signals.get(number as usize).filter(|signal| !signal.as_str().starts_with(NAMELESS))
+    }
+
+    /// Numbers a device whose name is lost.
+    pub(super) fn number_nameless_device(&mut self) -> DeviceNumber {
+        let number = self.devices.len() as DeviceNumber;
+        let tenant = TenantId::parse(NAMELESS).expect("a short text without reserved characters is an id");
+        let device = DeviceId::parse(&format!("{NAMELESS}{number}")).expect("as above");
+        self.number_device(&DeviceKey::new(tenant, device))
+    }
+
+    /// Numbers devices whose rows are lost, up to `number`; which they are.
+    pub(super) fn number_nameless_devices(&mut self, number: DeviceNumber) -> Vec<DeviceNumber> {
+        (self.devices.len()..number as usize).map(|_| self.number_nameless_device()).collect()
+    }
+
+    /// Numbers a signal whose name is lost.
+    pub(super) fn number_nameless_signal(&mut self) -> SignalNumber {
+        let signal = nameless_signal(self.signals.len() as SignalNumber);
+        self.number_signal(&signal)
+    }
+
+    /// Numbers signals whose rows are lost, up to `number`; which they are.
+    pub(super) fn number_nameless_signals(&mut self, number: SignalNumber) -> Vec<SignalNumber> {
+        (self.signals.len()..number as usize).map(|_| self.number_nameless_signal()).collect()
     }
 
     /// The number of a device that has one.
     pub(super) fn find_device(&self, key: &DeviceKey) -> Option<DeviceNumber> {
         self.device_numbers.get(key).copied()
+    }
+
+    /// The number of a signal that has one.
+    pub(super) fn find_signal(&self, signal: &SignalId) -> Option<SignalNumber> {
+        self.signal_numbers.get(signal).copied()
     }
 
     /// The number of a device, given now where it has none.

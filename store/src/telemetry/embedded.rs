@@ -30,22 +30,30 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{
     Appended, Batch, DataClass, Deleted, DeviceExtent, Error, Latest, QuarantineEntry, StoreSize, TelemetryStore,
-    Windows,
+    Windows, catalog::is_nameless,
 };
 use compactor::{Compactor, Job};
+use reader::OnDamage;
 use shared::{Reader, Shared};
 use writer::{Command, Reply, Writer};
 
 mod bytes;
 mod changes;
+mod check;
 mod chunk;
 mod column;
 mod compactor;
 mod compare;
+mod copy;
 mod inserts;
+mod latest;
+mod levels;
 mod load;
 mod log;
 mod reader;
+mod rebuild;
+mod retention;
+mod rewrite;
 mod schema;
 mod shared;
 mod summaries;
@@ -53,6 +61,9 @@ mod tail;
 #[cfg(test)]
 mod tests;
 mod writer;
+
+pub use check::{Finding, Progress, check};
+pub use copy::{Copied, backup};
 
 /// How an [`EmbeddedStore`] is kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -114,13 +125,22 @@ impl EmbeddedStore {
     /// [`Error::Full`], and [`Error::Engine`] for anything else, such as a file that another process has open.
     pub fn open(options: Options) -> Result<Arc<Self>, Error> {
         let lock = lock(&options.path)?;
-        let connection = schema::open_writer(&options.path, options.pages_max)?;
-        let loaded = load::load(&connection, &options.path)?;
+        copy::finish_salvage(&options.path)?;
+        let (connection, loaded) = match open_and_load(&options) {
+            Err(error) if is_corrupt(&error) => {
+                let path = options.path.display().to_string();
+                tracing::error!(path, %error, "the data file is damaged: saving what can be read of it into a new one");
+                let copied = copy::salvage(&options.path)?;
+                tracing::error!(path, ?copied, "saved; the damaged file was kept beside it");
+                open_and_load(&options)?
+            }
+            opened => opened?,
+        };
         let (commands, receiver) = mpsc::channel(options.queue_batches.max(1));
         let (job_sender, job_receiver) = jobs::channel();
-        let shared = Arc::new(Shared::new(options, loaded.tail, loaded.sequence, loaded.samples_in_chunks));
-        let writer =
-            Writer::new(shared.clone(), connection, receiver, job_sender.clone(), loaded.sequence, loaded.log_bytes);
+        let (sequence, log_bytes) = (loaded.sequence, loaded.log_bytes);
+        let shared = Arc::new(Shared::new(options, loaded));
+        let writer = Writer::new(shared.clone(), connection, receiver, job_sender.clone(), sequence, log_bytes);
         let compactor = Compactor::new(shared.clone(), commands.downgrade());
         let threads = vec![
             spawn("telemetry-writer", move || writer.run())?,
@@ -191,6 +211,30 @@ fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Result<JoinHandle<
     thread.map_err(|e| Error::Engine { attempt: "start a thread", source: Box::new(e) })
 }
 
+/// Reads something of each device on every core, each with a connection of its own.
+fn each_device<T: Send>(
+    shared: &Shared,
+    keys: &[DeviceKey],
+    read: impl Fn(&Connection, &DeviceKey) -> Result<T, Error> + Sync,
+) -> Result<Vec<T>, Error> {
+    let read = |connection: &mut Result<Reader<'_>, Error>, key: &DeviceKey| match connection {
+        Ok(connection) => read(connection, key),
+        Err(_) => read(&*shared.reader()?, key),
+    };
+    keys.par_iter().map_init(|| shared.reader(), read).collect()
+}
+
+fn open_and_load(options: &Options) -> Result<(Connection, load::Loaded), Error> {
+    let connection = schema::open_writer(&options.path, options.pages_max)?;
+    let loaded = load::load(&connection, &options.path)?;
+    Ok((connection, loaded))
+}
+
+fn is_corrupt(error: &Error) -> bool {
+    let Error::Engine { source, .. } = error else { return false };
+    source.downcast_ref::<rusqlite::Error>().is_some_and(schema::is_corrupt)
+}
+
 /// Makes the folder where it is missing and keeps other processes out of the file.
 fn lock(path: &Path) -> Result<File, Error> {
     let failed = |attempt| move |source: std::io::Error| Error::Engine { attempt, source: Box::new(source) };
@@ -223,7 +267,8 @@ impl TelemetryStore for EmbeddedStore {
         let reporting = tail.catalog.devices_from(0).filter(|(number, _)| {
             tail.device(*number).is_some_and(|device| device.readings.or(device.events).is_some())
         });
-        let mut tenants: Vec<&TenantId> = reporting.map(|(_, key)| &key.tenant).collect();
+        let named = reporting.filter(|(_, key)| !is_nameless(key));
+        let mut tenants: Vec<&TenantId> = named.map(|(_, key)| &key.tenant).collect();
         tenants.sort_unstable();
         tenants.dedup();
         Ok(tenants.into_iter().cloned().collect())
@@ -245,24 +290,21 @@ impl TelemetryStore for EmbeddedStore {
     }
 
     async fn scan(&self, key: &DeviceKey, range: TimeRange, signals: Option<&[SignalId]>) -> Result<Readings, Error> {
-        let (key, signals) = (key.clone(), signals.map(<[SignalId]>::to_vec));
-        self.read(move |shared, connection| reader::scan(shared, connection, &key, range, signals.as_deref())).await
+        self.page(key, range, signals, usize::MAX).await
     }
 
     async fn scan_many(&self, keys: Vec<DeviceKey>, range: TimeRange) -> Result<Vec<Readings>, Error> {
         self.blocking(move |shared| {
-            let scan = |connection: &mut Result<Reader<'_>, Error>, key: &DeviceKey| match connection {
-                Ok(connection) => reader::scan(shared, connection, key, range, None),
-                Err(_) => reader::scan(shared, &*shared.reader()?, key, range, None),
-            };
-            keys.par_iter().map_init(|| shared.reader(), scan).collect()
+            each_device(shared, &keys, |connection, key| {
+                reader::page(shared, connection, key, range, None, usize::MAX, OnDamage::Skip)
+            })
         })
         .await
     }
 
     async fn latest(&self, key: &DeviceKey) -> Result<Vec<Latest>, Error> {
         let key = key.clone();
-        self.read(move |shared, connection| reader::latest(shared, connection, &key)).await
+        self.read(move |shared, connection| latest::latest(shared, connection, &key)).await
     }
 
     async fn page(
@@ -272,9 +314,11 @@ impl TelemetryStore for EmbeddedStore {
         signals: Option<&[SignalId]>,
         limit: usize,
     ) -> Result<Readings, Error> {
-        let mut page = self.scan(key, range, signals).await?;
-        page.truncate(limit);
-        Ok(page)
+        let (key, signals) = (key.clone(), signals.map(<[SignalId]>::to_vec));
+        self.read(move |shared, connection| {
+            reader::page(shared, connection, &key, range, signals.as_deref(), limit, OnDamage::Refuse)
+        })
+        .await
     }
 
     async fn summaries(
@@ -284,16 +328,16 @@ impl TelemetryStore for EmbeddedStore {
         step: Duration,
         closed: Closed,
     ) -> Result<Timeline, Error> {
-        let (key, range) = (key.clone(), closed.times_of_buckets(range, step));
-        self.read(move |shared, connection| {
-            Ok(Timeline::closed(&reader::scan(shared, connection, &key, range, None)?, step, closed))
-        })
-        .await
+        let key = key.clone();
+        self.read(move |shared, connection| levels::timeline(shared, connection, &key, range, step, closed)).await
     }
 
     async fn windows(&self, keys: Vec<DeviceKey>, at: Timestamp, lengths: &[Duration]) -> Result<Vec<Windows>, Error> {
-        let all = self.scan_many(keys, TimeRange::ALL).await?;
-        Ok(all.par_iter().map(|readings| Windows::of(readings, at, lengths)).collect())
+        let lengths = lengths.to_vec();
+        self.blocking(move |shared| {
+            each_device(shared, &keys, |connection, key| levels::windows(shared, connection, key, at, &lengths))
+        })
+        .await
     }
 
     async fn events(
@@ -338,7 +382,12 @@ impl TelemetryStore for EmbeddedStore {
             let bytes = shared.files().iter().filter_map(|file| fs_err::metadata(file).ok()).map(|m| m.len()).sum();
             let tail = shared.tail();
             let in_chunks = shared.samples_in_chunks.load(Ordering::Relaxed).max(0).unsigned_abs();
-            Ok(StoreSize { samples: in_chunks + tail.samples(), bytes, readings_in_log: tail.readings() })
+            Ok(StoreSize {
+                samples: in_chunks + tail.samples(),
+                bytes,
+                readings_in_log: tail.readings(),
+                damaged: shared.damaged.load(Ordering::Relaxed),
+            })
         })
         .await
     }

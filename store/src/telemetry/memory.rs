@@ -304,7 +304,7 @@ impl TelemetryStore for MemoryStore {
         let held = self.read();
         let cells: u64 = held.devices.iter().map(|rows| (rows.len() * (rows.signals().len() + 1)) as u64).sum();
         let samples = held.devices.iter().map(Rows::samples).sum();
-        Ok(StoreSize { samples, bytes: cells * 8, readings_in_log: 0 })
+        Ok(StoreSize { samples, bytes: cells * 8, ..StoreSize::default() })
     }
 
     async fn close(&self) -> Result<(), Error> {

@@ -294,7 +294,7 @@ pub(super) async fn summaries_are_those_of_all_readings(store: &dyn TelemetrySto
 
 /// Counts, extremes, first and last are the same; moments are to 1e-9.
 #[track_caller]
-fn check_same_timeline(got: &Timeline, expected: &Timeline) {
+pub(super) fn check_same_timeline(got: &Timeline, expected: &Timeline) {
     let buckets = |timeline: &Timeline| -> Vec<(SignalId, Timestamp, Summary)> {
         let all = timeline.signals.iter();
         all.flat_map(|(signal, buckets)| buckets.iter().map(move |(end, s)| (signal.clone(), *end, *s))).collect()

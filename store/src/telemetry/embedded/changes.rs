@@ -4,6 +4,8 @@ use rusqlite::{Connection, OptionalExtension, params};
 
 use super::{
     chunk::{ChunkKey, Span},
+    retention::Expired,
+    summaries::{BucketKey, Level},
     tail::Extent,
 };
 use crate::telemetry::{DataClass, Deleted, catalog::DeviceNumber, rows::SignalNumber};
@@ -15,8 +17,18 @@ pub(super) struct NewChunk {
     /// Its earliest and latest reading, milliseconds.
     pub(super) extent: (i64, i64),
     pub(super) samples: u64,
-    pub(super) summaries: Vec<u8>,
     pub(super) body: Vec<u8>,
+}
+
+/// A row of summaries: which bucket, and its blob.
+pub(super) type NewSummary = (BucketKey, Vec<u8>);
+
+/// What becomes of a device's stored summaries.
+#[derive(Debug)]
+pub(super) struct NewSummaries {
+    /// Spans of time whose buckets go, unless they are put anew.
+    pub(super) clear: Vec<(i64, i64)>,
+    pub(super) put: Vec<NewSummary>,
 }
 
 /// What becomes of a device's chunks.
@@ -34,6 +46,7 @@ pub(super) struct DeviceChange {
     /// Starts of the chunks that give way to `put`.
     pub(super) delete: Vec<i64>,
     pub(super) put: Vec<NewChunk>,
+    pub(super) summaries: NewSummaries,
 }
 
 /// Applies changes; how many samples more there are in chunks (fewer: negative).
@@ -44,12 +57,18 @@ pub(super) fn install(connection: &Connection, changes: &[DeviceChange]) -> rusq
             set_aside(connection, key, reason)?;
         }
         for start in &change.delete {
-            more -= delete_chunk(connection, change.device, *start)?;
+            let delete = "DELETE FROM chunks WHERE device = ?1 AND start_ms = ?2 RETURNING samples";
+            let samples = delete_counting(connection, delete, params![change.device, start])?;
+            more -= i64::try_from(samples).unwrap_or(i64::MAX);
         }
         for chunk in &change.put {
             insert_chunk(connection, chunk)?;
             more += i64::try_from(chunk.samples).unwrap_or(i64::MAX);
         }
+        for &(from, to) in &change.summaries.clear {
+            clear_summaries(connection, change.device, from, to)?;
+        }
+        put_summaries(connection, &change.summaries.put, "REPLACE")?;
         if change.changes_device {
             let signals: Vec<u8> = change.signals.iter().flat_map(|signal| signal.to_le_bytes()).collect();
             connection
@@ -62,21 +81,52 @@ pub(super) fn install(connection: &Connection, changes: &[DeviceChange]) -> rusq
 }
 
 fn insert_chunk(connection: &Connection, chunk: &NewChunk) -> rusqlite::Result<usize> {
-    let insert = "INSERT INTO chunks (device, start_ms, span_ms, first_ms, last_ms, samples, summaries, body)
-        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
+    let insert = "INSERT INTO chunks (device, start_ms, span_ms, first_ms, last_ms, samples, body)
+        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
     let ChunkKey { device, start, span } = chunk.key;
     let (first, last) = chunk.extent;
     let samples = i64::try_from(chunk.samples).unwrap_or(i64::MAX);
-    let values = params![device, start, span.millis(), first, last, samples, chunk.summaries, chunk.body];
+    let values = params![device, start, span.millis(), first, last, samples, chunk.body];
     connection.prepare_cached(insert)?.execute(values)
 }
 
-/// How many samples went.
-fn delete_chunk(connection: &Connection, device: DeviceNumber, start: i64) -> rusqlite::Result<i64> {
-    let delete = "DELETE FROM chunks WHERE device = ?1 AND start_ms = ?2 RETURNING samples";
+/// Deletes the rows of all buckets that touch `from..to`.
+fn clear_summaries(connection: &Connection, device: DeviceNumber, from: i64, to: i64) -> rusqlite::Result<()> {
+    let clear = "DELETE FROM summaries WHERE device = ?1 AND level_ms = ?2 AND start_ms >= ?3 AND start_ms < ?4";
+    for level in Level::ALL {
+        connection.prepare_cached(clear)?.execute(params![device, level.millis(), level.floor(from), to])?;
+    }
+    Ok(())
+}
+
+/// Writes rows of summaries; where there is one already, `conflict` says what becomes of it: `REPLACE` or `IGNORE`.
+fn put_summaries(connection: &Connection, rows: &[NewSummary], conflict: &str) -> rusqlite::Result<()> {
+    let put = format!("INSERT OR {conflict} INTO summaries (device, level_ms, start_ms, body) VALUES (?1, ?2, ?3, ?4)");
+    for (BucketKey { device, level, start }, body) in rows {
+        connection.prepare_cached(&put)?.execute(params![device, level.millis(), start, body])?;
+    }
+    Ok(())
+}
+
+/// Deletes chunks that are past their retention and puts the summaries that they leave; how many samples went.
+pub(super) fn expire(connection: &Connection, expired: &Expired) -> rusqlite::Result<u64> {
+    let Expired { device, until, before, summaries } = expired;
+    put_summaries(connection, summaries, "IGNORE")?;
+    let chunks = "DELETE FROM chunks WHERE device = ?1 AND start_ms < ?2 AND last_ms < ?3 RETURNING samples";
+    let samples = delete_counting(connection, chunks, params![device, until, before])?;
+    let damaged = "DELETE FROM damaged WHERE device = ?1 AND start_ms + span_ms <= ?2";
+    connection.prepare_cached(damaged)?.execute(params![device, until])?;
+    let forgotten = "UPDATE devices SET forgotten_ms = max(ifnull(forgotten_ms, ?2), ?2) WHERE number = ?1";
+    connection.prepare_cached(forgotten)?.execute(params![device, until.min(before)])?;
+    add_samples(connection, -i64::try_from(samples).unwrap_or(i64::MAX))?;
+    Ok(samples)
+}
+
+/// Runs a deletion that returns the samples of each row; their sum.
+fn delete_counting(connection: &Connection, delete: &str, values: impl rusqlite::Params) -> rusqlite::Result<u64> {
     let mut statement = connection.prepare_cached(delete)?;
-    let samples = statement.query_map(params![device, start], |row| row.get::<_, i64>(0))?;
-    samples.sum::<rusqlite::Result<i64>>()
+    let samples = statement.query_map(values, |row| row.get::<_, i64>(0))?;
+    Ok(samples.sum::<rusqlite::Result<i64>>()?.unsigned_abs())
 }
 
 fn set_aside(connection: &Connection, key: &ChunkKey, reason: &str) -> rusqlite::Result<usize> {
@@ -106,37 +156,44 @@ pub(super) fn trim_log(connection: &Connection, through: i64) -> rusqlite::Resul
     Ok(deleted as i64 == LOG_ROWS_A_TRIM)
 }
 
-/// Deletes what devices have of a class that lies wholly before `before`, and how much that was. Quarantined messages belong
-/// to no device.
+/// Deletes the events or the summaries of a level that devices have from before `before`.
 pub(super) fn forget(
     connection: &Connection,
     devices: &[DeviceNumber],
     class: DataClass,
     before: i64,
-) -> rusqlite::Result<Deleted> {
-    let mut gone = Deleted::default();
+) -> rusqlite::Result<()> {
+    let summaries = "DELETE FROM summaries WHERE device = ?1 AND level_ms = ?3 AND start_ms <= ?2 - ?3";
     for device in devices {
         match class {
-            DataClass::Readings => gone.samples += forget_chunks(connection, *device, before)?,
-            DataClass::Events => {
-                let events = "DELETE FROM events WHERE device = ?1 AND ts_ms < ?2";
-                gone.events += connection.prepare_cached(events)?.execute(params![device, before])? as u64;
+            DataClass::Events => connection
+                .prepare_cached("DELETE FROM events WHERE device = ?1 AND ts_ms < ?2")?
+                .execute(params![device, before])?,
+            DataClass::HourlySummaries => {
+                connection.prepare_cached(summaries)?.execute(params![device, before, Level::Hour.millis()])?
             }
-            DataClass::HourlySummaries | DataClass::DailySummaries | DataClass::Quarantine => {}
-        }
+            DataClass::DailySummaries => {
+                connection.prepare_cached(summaries)?.execute(params![device, before, Level::Day.millis()])?
+            }
+            // Readings expire with what they leave behind, and quarantined messages belong to no device.
+            DataClass::Readings | DataClass::Quarantine => 0,
+        };
     }
-    add_samples(connection, -i64::try_from(gone.samples).unwrap_or(i64::MAX))?;
-    Ok(gone)
+    Ok(())
 }
 
-fn forget_chunks(connection: &Connection, device: DeviceNumber, before: i64) -> rusqlite::Result<u64> {
-    let chunks = "DELETE FROM chunks WHERE device = ?1 AND start_ms < ?2 AND last_ms < ?2 RETURNING samples";
-    let mut statement = connection.prepare_cached(chunks)?;
-    let samples = statement.query_map(params![device, before], |row| row.get::<_, i64>(0))?;
-    let samples = samples.sum::<rusqlite::Result<i64>>()?.unsigned_abs();
-    let damaged = "DELETE FROM damaged WHERE device = ?1 AND start_ms + span_ms <= ?2";
-    connection.prepare_cached(damaged)?.execute(params![device, before])?;
-    Ok(samples)
+/// Deletes everything of a device but its number.
+pub(super) fn delete_device(connection: &Connection, device: DeviceNumber) -> rusqlite::Result<Deleted> {
+    let chunks = "DELETE FROM chunks WHERE device = ?1 RETURNING samples";
+    let samples = delete_counting(connection, chunks, params![device])?;
+    for table in ["summaries", "damaged"] {
+        connection.execute(&format!("DELETE FROM {table} WHERE device = ?1"), params![device])?;
+    }
+    let events = connection.prepare_cached("DELETE FROM events WHERE device = ?1")?.execute(params![device])? as u64;
+    let reset = "UPDATE devices SET span_ms = NULL, signals = x'', forgotten_ms = NULL WHERE number = ?1";
+    connection.prepare_cached(reset)?.execute(params![device])?;
+    add_samples(connection, -i64::try_from(samples).unwrap_or(i64::MAX))?;
+    Ok(Deleted { samples, events })
 }
 
 /// Earliest and latest reading of a device in chunks, and earliest and latest event.

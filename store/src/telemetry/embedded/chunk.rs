@@ -20,7 +20,7 @@ use harbinger_core::{Duration, Timestamp};
 
 use super::{
     bytes::{Cursor, Reason, put_varint},
-    column::{put_floats, put_integers, take_floats, take_integers},
+    column::{put_floats, put_integers, skip_floats, take_floats, take_integers},
 };
 use crate::telemetry::{
     catalog::DeviceNumber,
@@ -148,6 +148,12 @@ pub(super) fn encode(key: &ChunkKey, rows: &Rows) -> Vec<u8> {
 
 /// Decodes the readings of a chunk.
 pub(super) fn decode(key: &ChunkKey, body: &[u8]) -> Result<Rows, Reason> {
+    decode_signals(key, body, None)
+}
+
+/// Decodes the readings of a chunk with the signals that are wanted; all where it is `None`. The others' columns are passed
+/// over, which costs next to nothing; times without a wanted sample stay.
+pub(super) fn decode_signals(key: &ChunkKey, body: &[u8], wanted: Option<&[SignalNumber]>) -> Result<Rows, Reason> {
     let mut cursor = Cursor(body);
     if cursor.u8()? != FORMAT {
         return Err("its format is unknown");
@@ -165,9 +171,13 @@ pub(super) fn decode(key: &ChunkKey, body: &[u8]) -> Result<Rows, Reason> {
     }
     let (mut signals, mut columns) = (Vec::with_capacity(signal_count), Vec::with_capacity(signal_count));
     for _ in 0..signal_count {
-        let (signal, column) = take_column(&mut cursor, readings)?;
-        signals.push(signal);
-        columns.push(column);
+        let signal = SignalNumber::try_from(cursor.varint()?).map_err(|_| "a signal has an impossible number")?;
+        if wanted.is_none_or(|wanted| wanted.contains(&signal)) {
+            columns.push(take_column(&mut cursor, readings)?);
+            signals.push(signal);
+        } else {
+            skip_column(&mut cursor, readings)?;
+        }
     }
     Ok(Rows::from_columns(signals, times, &columns))
 }
@@ -183,19 +193,25 @@ fn put_column(out: &mut Vec<u8>, signal: SignalNumber, column: &[f64]) {
     put_floats(out, &present);
 }
 
-fn take_column(cursor: &mut Cursor<'_>, readings: usize) -> Result<(SignalNumber, Vec<f64>), Reason> {
-    let signal = SignalNumber::try_from(cursor.varint()?).map_err(|_| "a signal has an impossible number")?;
+fn take_column(cursor: &mut Cursor<'_>, readings: usize) -> Result<Vec<f64>, Reason> {
     let samples = cursor.count(readings)?;
     if samples == readings {
-        return Ok((signal, take_floats(cursor, readings)?));
+        return take_floats(cursor, readings);
     }
     let presence = cursor.bytes(readings.div_ceil(8))?;
     let mut present = take_floats(cursor, samples)?.into_iter();
     let is_present = |reading: usize| presence.get(reading / 8).is_some_and(|bits| bits >> (reading % 8) & 1 == 1);
-    let column = (0..readings)
+    (0..readings)
         .map(|reading| if is_present(reading) { present.next().ok_or("samples are missing") } else { Ok(f64::NAN) })
-        .collect::<Result<Vec<f64>, Reason>>()?;
-    Ok((signal, column))
+        .collect()
+}
+
+fn skip_column(cursor: &mut Cursor<'_>, readings: usize) -> Result<(), Reason> {
+    let samples = cursor.count(readings)?;
+    if samples < readings {
+        cursor.bytes(readings.div_ceil(8))?;
+    }
+    skip_floats(cursor, samples)
 }
 
 #[cfg(test)]
@@ -233,6 +249,20 @@ mod tests {
         for readings in [1, 2, 7, 8, 9, 47, 48, 1000] {
             let rows = rows(readings);
             check_same(&decode(&key(), &encode(&key(), &rows)).unwrap(), &rows);
+        }
+    }
+
+    #[test]
+    fn a_signal_by_itself_is_what_it_is_among_all() {
+        for readings in [1, 7, 9, 48, 300] {
+            let body = encode(&key(), &rows(readings));
+            let all = decode(&key(), &body).unwrap();
+            for (place, &signal) in all.signals().iter().enumerate() {
+                let one = decode_signals(&key(), &body, Some(&[signal, 77])).unwrap();
+                assert_eq!((one.signals(), one.times()), ([signal].as_slice(), all.times()));
+                let bits = |rows: &Rows, place| rows.column(place).map(f64::to_bits).collect::<Vec<_>>();
+                assert_eq!(bits(&one, 0), bits(&all, place));
+            }
         }
     }
 

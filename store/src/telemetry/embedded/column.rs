@@ -106,6 +106,20 @@ pub(super) fn take_floats(cursor: &mut Cursor<'_>, count: usize) -> Result<Vec<f
     }
 }
 
+/// Passes over a block of `count` floats.
+pub(super) fn skip_floats(cursor: &mut Cursor<'_>, count: usize) -> Result<(), Reason> {
+    let length = match cursor.u8()? {
+        CONSTANT => 8,
+        RAW_FLOATS => count.saturating_mul(8),
+        PCO_FLOATS => cursor.count(usize::MAX)?,
+        _ => {
+            cursor.u8()?;
+            cursor.count(usize::MAX)?
+        }
+    };
+    cursor.bytes(length).map(drop)
+}
+
 fn take_integers_of(kind: u8, cursor: &mut Cursor<'_>, count: usize) -> Result<(Vec<i64>, u8), Reason> {
     let decimals = cursor.u8()?;
     let length = cursor.count(usize::MAX)?;

@@ -7,7 +7,10 @@
 //!
 //! Retention runs here too, so that no chunk is rewritten while it is being deleted.
 
-use std::sync::{Arc, atomic::Ordering, mpsc as jobs};
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, atomic::Ordering, mpsc as jobs},
+};
 
 use harbinger_core::{DeviceKey, TenantId, Timestamp};
 use rayon::prelude::*;
@@ -15,19 +18,16 @@ use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot};
 
 use super::{
-    changes::{DeviceChange, NewChunk},
-    chunk::{self, ChunkKey, READINGS_BEFORE_SPLIT, Span},
-    reader::{chunk_covering, chunks_starting},
+    chunk::{ChunkKey, Span},
+    reader::{chunk_covering, chunks_starting, newest_chunk},
+    retention,
+    rewrite::{Cell, DeviceWork},
     shared::Shared,
-    summaries,
-    tail::{Device, Frozen},
+    summaries::Level,
+    tail::{Device, Extent, Frozen},
     writer::{Command, Reply},
 };
-use crate::telemetry::{
-    DataClass, Deleted, Error,
-    catalog::DeviceNumber,
-    rows::{Rows, SignalNumber},
-};
+use crate::telemetry::{DataClass, Deleted, Error, catalog::DeviceNumber, rows::Rows};
 
 /// Devices that one transaction changes: at 1,000 readings of some signals each, half a megabyte.
 const DEVICES_A_TRANSACTION: usize = 64;
@@ -104,7 +104,7 @@ impl Compactor {
             self.shared.tail_mut().frozen = None;
             while self.ask(|reply| Command::TrimLog(frozen.through, reply))? {}
             if !left_over {
-                return Ok(());
+                return self.shrink();
             }
         }
     }
@@ -126,51 +126,77 @@ impl Compactor {
                 readings += rows.len();
                 works.push(self.gather(&connection, device, rows)?);
             }
-            let changes = works.into_par_iter().map(DeviceWork::rewrite).collect::<Result<Vec<_>, Error>>()?;
+            let changes = works.into_par_iter().map(DeviceWork::rewrite).collect();
             wait(written.take())?;
             written = Some(self.send(|reply| Command::Install(changes, reply))?);
         }
         wait(written)
     }
 
-    /// Cuts a device's readings by the chunks they belong into, and reads what those hold.
+    /// Cuts a device's readings by the chunks they belong into, and reads what those hold. Readings from before what was
+    /// forgotten are past the edge of retention: they end here.
     fn gather(&self, connection: &Connection, device: DeviceNumber, rows: &Rows) -> Result<DeviceWork, Error> {
         let known = self.shared.tail().device(device).cloned().unwrap_or_default();
+        let kept = known.forgotten.map(|forgotten| rows.slice(forgotten, i64::MAX));
+        let rows = kept.as_ref().unwrap_or(rows);
         let span = Span::for_cadence(rows.times()).or(known.span).unwrap_or(Span::Month);
+        let fail = |source| self.shared.failure("read chunks")(source);
         let mut cells = Vec::new();
         let mut next = rows.times().first().copied();
         while let Some(ts) = next {
-            let cell = read_cell(connection, device, ts, span, rows).map_err(self.shared.failure("read chunks"))?;
+            let cell = read_cell(connection, device, ts, span, rows).map_err(fail)?;
             let after = rows.times().partition_point(|&ts| ts < cell.key.end());
             next = rows.times().get(after).copied();
             cells.push(cell);
         }
-        Ok(DeviceWork { device, known, span, cells })
+        let newest = newest_chunk(connection, device).map_err(fail)?;
+        let neighbours = read_neighbours(connection, &cells, newest).map_err(fail)?;
+        Ok(DeviceWork { device, known, span, cells, newest, neighbours })
     }
 
     fn retain(&self, tenant: &TenantId, class: DataClass, before: Timestamp) -> Result<(), Error> {
+        let before = before.millis();
         match class {
-            DataClass::Readings => self.compact_to_forget()?,
-            DataClass::Events => {}
-            DataClass::Quarantine => {
-                return self.ask(|reply| Command::ForgetQuarantined(tenant.clone(), before.millis(), reply));
+            DataClass::Readings => self.retain_readings(tenant, before),
+            DataClass::Events => {
+                let old = self.devices_where(tenant, |device| is_old(device.events, before));
+                self.forget(&old, class, before)
             }
-            DataClass::HourlySummaries | DataClass::DailySummaries => return Ok(()),
+            DataClass::HourlySummaries | DataClass::DailySummaries => {
+                let old = self.devices_where(tenant, |device| device.span.is_some());
+                self.forget(&old, class, before)
+            }
+            DataClass::Quarantine => self.ask(|reply| Command::ForgetQuarantined(tenant.clone(), before, reply)),
         }
-        let is_old = |extent: Option<(i64, i64)>| extent.is_some_and(|(first, _)| first < before.millis());
-        let old: Vec<DeviceNumber> = {
-            let tail = self.shared.tail();
-            let of_tenant = tail.catalog.devices_from(0).filter(|(_, key)| key.tenant == *tenant);
-            let known = of_tenant.filter_map(|(number, _)| Some((number, tail.device(number)?)));
-            known
-                .filter(|(_, d)| is_old(if class == DataClass::Events { d.events } else { d.readings }))
-                .map(|(number, _)| number)
-                .collect()
-        };
-        for devices in old.chunks(DEVICES_A_FORGETTING) {
-            self.ask(|reply| Command::Forget(devices.to_vec(), class, before.millis(), reply))?;
+    }
+
+    fn devices_where(&self, tenant: &TenantId, wanted: impl Fn(&Device) -> bool) -> Vec<DeviceNumber> {
+        let tail = self.shared.tail();
+        let of_tenant = tail.catalog.devices_from(0).filter(|(_, key)| key.tenant == *tenant);
+        of_tenant.filter(|(number, _)| tail.device(*number).is_some_and(&wanted)).map(|(number, _)| number).collect()
+    }
+
+    fn forget(&self, devices: &[DeviceNumber], class: DataClass, before: i64) -> Result<(), Error> {
+        for devices in devices.chunks(DEVICES_A_FORGETTING) {
+            self.ask(|reply| Command::Forget(devices.to_vec(), class, before, reply))?;
         }
         Ok(())
+    }
+
+    /// Deletes chunks by whole days, and leaves their summaries behind.
+    fn retain_readings(&self, tenant: &TenantId, before: i64) -> Result<(), Error> {
+        self.compact_to_forget()?;
+        let before = Level::Day.floor(before);
+        let old = self.devices_where(tenant, |device| is_old(device.readings, before));
+        let connection = self.shared.reader()?;
+        for device in old {
+            loop {
+                let expired = retention::expired(&connection, device, before);
+                let Some(expired) = expired.map_err(self.shared.failure("read old chunks"))? else { break };
+                self.ask(|reply| Command::Expire(Box::new(expired), reply))?;
+            }
+        }
+        self.shrink()
     }
 
     /// What is old in the log goes too. Where the disk is full deleting is what makes room, so it comes all the same.
@@ -183,8 +209,15 @@ impl Compactor {
 
     fn delete(&self, key: &DeviceKey) -> Result<Deleted, Error> {
         let Some(device) = self.shared.tail().catalog.find_device(key) else { return Ok(Deleted::default()) };
+        // What is in the log would come back from there.
         self.compact()?;
         self.ask(|reply| Command::Delete(device, reply))
+    }
+
+    /// Gives pages that nothing uses back to the disk, as long as nobody waits for the writer.
+    fn shrink(&self) -> Result<(), Error> {
+        while !self.shared.stopping.load(Ordering::Acquire) && self.ask(Command::Shrink)? {}
+        Ok(())
     }
 
     fn send<T>(&self, command: impl FnOnce(Reply<T>) -> Command) -> Result<oneshot::Receiver<Result<T, Error>>, Error> {
@@ -199,16 +232,12 @@ impl Compactor {
     }
 }
 
-fn wait(answer: Option<oneshot::Receiver<Result<(), Error>>>) -> Result<(), Error> {
-    answer.map_or(Ok(()), |answer| answer.blocking_recv().map_err(|_| Error::Closed)?)
+fn is_old(extent: Extent, before: i64) -> bool {
+    extent.is_some_and(|(first, _)| first < before)
 }
 
-/// New readings of one chunk's span, and the chunks that are there: one that covers the whole span, or finer ones.
-#[derive(Debug)]
-struct Cell {
-    key: ChunkKey,
-    rows: Rows,
-    existing: Vec<(ChunkKey, Vec<u8>)>,
+fn wait(answer: Option<oneshot::Receiver<Result<(), Error>>>) -> Result<(), Error> {
+    answer.map_or(Ok(()), |answer| answer.blocking_recv().map_err(|_| Error::Closed)?)
 }
 
 /// The cell that `ts` falls into: the coarser chunk that is there already, or the device's span.
@@ -230,66 +259,30 @@ fn read_cell(
     Ok(Cell { key, rows: rows.slice(key.start, key.end()), existing })
 }
 
-/// A device's share of a compaction.
-#[derive(Debug)]
-struct DeviceWork {
-    device: DeviceNumber,
-    known: Device,
-    span: Span,
-    cells: Vec<Cell>,
-}
-
-impl DeviceWork {
-    /// Merges and encodes.
-    fn rewrite(self) -> Result<DeviceChange, Error> {
-        let mut signals: Vec<SignalNumber> = self.known.chunk_signals.clone();
-        let (mut damaged, mut delete, mut put) = (Vec::new(), Vec::new(), Vec::new());
-        let mut span = self.span;
-        for cell in self.cells {
-            let mut all = Rows::default();
-            for (key, body) in &cell.existing {
-                delete.push(key.start);
-                match chunk::decode(key, body) {
-                    Ok(rows) => all.overlay(&rows),
-                    Err(reason) => {
-                        tracing::error!(row = key.row_name(), reason, "damaged chunk set aside: it is never served");
-                        damaged.push((*key, reason));
-                    }
-                }
-            }
-            all.overlay(&cell.rows);
-            signals.extend(all.signals().iter().filter(|signal| !self.known.chunk_signals.contains(signal)));
-            for (key, rows) in split(&cell.key, all) {
-                span = self.span.min(key.span);
-                put.push(new_chunk(key, &rows)?);
-            }
-        }
-        signals.sort_unstable();
-        signals.dedup();
-        let changes_device = self.known.span != Some(span) || self.known.chunk_signals != signals;
-        Ok(DeviceChange { device: self.device, span, signals, changes_device, damaged, delete, put })
+/// The chunks that stay and without which summaries cannot be made: of the days that are rewritten and over, and the one
+/// that was still filling until now.
+fn read_neighbours(
+    connection: &Connection,
+    cells: &[Cell],
+    newest: Option<ChunkKey>,
+) -> rusqlite::Result<Vec<(ChunkKey, Vec<u8>)>> {
+    let Some(last) = cells.last() else { return Ok(Vec::new()) };
+    let filling = last.key.start.max(newest.map_or(i64::MIN, |key| key.start));
+    let is_rewritten = |key: &ChunkKey| cells.iter().any(|cell| cell.existing.iter().any(|(known, _)| known == key));
+    let over = newest.filter(|key| key.start < filling && key.span <= Span::Day);
+    let fine = cells.iter().map(|cell| cell.key).filter(|key| key.span <= Span::Day);
+    let days: BTreeSet<i64> = fine.chain(over).map(|key| Level::Day.floor(key.start)).collect();
+    let mut neighbours = Vec::new();
+    for day in days {
+        let is_over = day < Level::Day.floor(filling);
+        let from_day = if is_over {
+            chunks_starting(connection, last.key.device, day, day + Level::Day.millis())?
+        } else if let Some(key) = over.filter(|key| Level::Day.floor(key.start) == day) {
+            chunks_starting(connection, last.key.device, key.start, key.start + 1)?
+        } else {
+            Vec::new()
+        };
+        neighbours.extend(from_day.into_iter().filter(|(key, _)| !is_rewritten(key)));
     }
-}
-
-/// One chunk, or chunks of a finer span where one would hold too many readings.
-fn split(key: &ChunkKey, rows: Rows) -> Vec<(ChunkKey, Rows)> {
-    let finer = key.span.finer().filter(|_| rows.len() > READINGS_BEFORE_SPLIT);
-    let Some(finer) = finer else { return vec![(*key, rows)] };
-    let span = Span::for_cadence(rows.times()).map_or(finer, |span| span.min(finer));
-    let mut parts = Vec::new();
-    let mut next = rows.times().first().copied();
-    while let Some(ts) = next {
-        let part = ChunkKey::holding(key.device, ts, span);
-        let after = rows.times().partition_point(|&ts| ts < part.end());
-        next = rows.times().get(after).copied();
-        parts.push((part, rows.slice(part.start, part.end())));
-    }
-    parts
-}
-
-fn new_chunk(key: ChunkKey, rows: &Rows) -> Result<NewChunk, Error> {
-    let summaries = summaries::encode(&summaries::summarise(rows))
-        .map_err(|e| Error::Engine { attempt: "compress summaries", source: Box::new(e) })?;
-    let extent = rows.extent().unwrap_or((key.start, key.start));
-    Ok(NewChunk { key, extent, samples: rows.samples(), summaries, body: chunk::encode(&key, rows) })
+    Ok(neighbours)
 }

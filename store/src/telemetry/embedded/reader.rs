@@ -3,18 +3,19 @@
 //! Everything here runs on blocking threads. Queries are paged by key: each page is a read transaction of its own that ends
 //! before the page is decoded, so none lasts long and the WAL can be folded back.
 
-use std::collections::HashMap;
+use std::{ops::Range, sync::atomic::Ordering};
 
 use harbinger_core::{DeviceEvent, DeviceId, DeviceKey, SignalId, TenantId, TimeRange, Timestamp, history::Readings};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::{
     chunk::{self, ChunkKey, Span},
+    inserts::{event_crc, quarantine_crc},
+    load::is_sound,
     shared::Shared,
-    summaries,
 };
 use crate::telemetry::{
-    Error, Latest, QuarantineEntry, Quarantined,
+    Error, QuarantineEntry, Quarantined,
     catalog::DeviceNumber,
     rows::{Rows, SignalNumber},
 };
@@ -24,63 +25,112 @@ const CHUNKS_A_PAGE: i64 = 32;
 /// Events a page.
 const EVENTS_A_PAGE: usize = 5000;
 
-/// Readings of a device in `range`.
-pub(super) fn scan(
+/// Readings of a device in `range`, the earliest `limit` of them.
+pub(super) fn page(
     shared: &Shared,
     connection: &Connection,
     key: &DeviceKey,
     range: TimeRange,
     signals: Option<&[SignalId]>,
+    limit: usize,
+    damage: OnDamage,
 ) -> Result<Readings, Error> {
-    let (from, to) = (range.from.millis(), range.to.millis());
-    // The tail first: what leaves it meanwhile is in chunks already.
-    let (device, tail) = {
+    let (device, numbers) = {
         let held = shared.tail();
         let Some(device) = held.catalog.find_device(key) else { return Ok(Readings::default()) };
-        (device, held.slice(device, from, to))
+        let find =
+            |signals: &[SignalId]| signals.iter().filter_map(|signal| held.catalog.find_signal(signal)).collect();
+        (device, signals.map(find))
     };
-    let mut rows = chunk_rows(shared, connection, device, from, to)?;
-    if rows.is_empty() {
-        rows = tail
-    } else {
-        rows.overlay(&tail)
-    }
+    let numbers: Option<Vec<SignalNumber>> = numbers;
+    let (from, to) = (range.from.millis(), range.to.millis());
+    let wanted = Wanted { range: from..to, signals: numbers.as_deref(), limit, damage };
+    let rows = rows(shared, connection, device, &wanted)?;
     let held = shared.tail();
-    Ok(rows.to_readings(range, signals, |number| held.catalog.signal(number).cloned()))
+    let mut readings = rows.to_readings(range, signals, |number| held.catalog.signal(number).cloned());
+    drop(held);
+    readings.truncate(limit);
+    Ok(readings)
 }
 
-/// Readings of a device in chunks that touch `from..to`.
-fn chunk_rows(
+/// What a read does where a chunk is damaged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum OnDamage {
+    /// Refuses, naming the row: whoever asks for one device is told that there is a hole.
+    Refuse,
+    /// Leaves the chunk out and logs it: one device must not stop what is read of all.
+    Skip,
+}
+
+/// Which rows of a device are read.
+#[derive(Debug)]
+pub(super) struct Wanted<'a> {
+    pub(super) range: Range<i64>,
+    /// All where it is `None`.
+    pub(super) signals: Option<&'a [SignalNumber]>,
+    /// At least the earliest so many readings that have a sample, and of the others as many as come with them.
+    pub(super) limit: usize,
+    pub(super) damage: OnDamage,
+}
+
+/// Rows of a device: its chunks, and the tail laid over them.
+pub(super) fn rows(
     shared: &Shared,
     connection: &Connection,
     device: DeviceNumber,
-    from: i64,
-    to: i64,
+    wanted: &Wanted<'_>,
 ) -> Result<Rows, Error> {
     let fail = |source| shared.failure("read chunks")(source);
-    refuse_damaged(connection, device, from, to).map_err(fail)?.map_or(Ok(()), Err)?;
+    let Range { start: from, end: to } = wanted.range;
+    // The tail first: what leaves it meanwhile is in chunks already.
+    let tail = shared.tail().slice(device, from, to);
+    if wanted.damage == OnDamage::Refuse && shared.damaged.load(Ordering::Relaxed) > 0 {
+        refuse_damaged(connection, device, from, to).map_err(fail)?.map_or(Ok(()), Err)?;
+    }
     let mut all = Rows::default();
     let mut after = from.saturating_sub(Span::Month.millis());
-    loop {
+    let complete_until = loop {
         let page = chunk_page(connection, device, after, from, to).map_err(fail)?;
         for (key, body) in &page {
-            let rows = decode(key.as_ref().map_err(Clone::clone), body)?;
-            all.overlay(&rows);
+            match (decode(key.as_ref().map_err(Clone::clone), body, wanted.signals), wanted.damage) {
+                (Ok(of_chunk), _) => all.overlay(&of_chunk),
+                (Err(error), OnDamage::Refuse) => return Err(error),
+                (Err(error), OnDamage::Skip) => tracing::error!(%error, "left out of a read of many devices"),
+            }
+        }
+        if wanted.signals.is_some() {
+            all.drop_empty();
         }
         match page.last() {
-            Some((Ok(key), _)) if page.len() as i64 == CHUNKS_A_PAGE => after = key.start,
-            _ => return Ok(all),
+            Some((Ok(key), _)) if page.len() as i64 == CHUNKS_A_PAGE => {
+                if all.times().iter().filter(|ts| wanted.range.contains(*ts)).count() >= wanted.limit {
+                    break key.end().min(to);
+                }
+                after = key.start;
+            }
+            _ => break to,
         }
+    };
+    if all.is_empty() && complete_until == to {
+        return Ok(tail);
     }
+    all.overlay(&tail.slice(from, complete_until));
+    Ok(all)
 }
 
 /// The chunk's readings, or the error that names its row.
-fn decode(key: Result<&ChunkKey, String>, body: &[u8]) -> Result<Rows, Error> {
+pub(super) fn decode(
+    key: Result<&ChunkKey, String>,
+    body: &[u8],
+    wanted: Option<&[SignalNumber]>,
+) -> Result<Rows, Error> {
     let key = key.map_err(|row| Error::Damaged { row, reason: "its span is unknown".to_owned() })?;
-    chunk::decode(key, body).map_err(|reason| Error::Damaged { row: key.row_name(), reason: reason.to_owned() })
+    chunk::decode_signals(key, body, wanted)
+        .map_err(|reason| Error::Damaged { row: key.row_name(), reason: reason.to_owned() })
 }
 
-type KeyAndBody = (Result<ChunkKey, String>, Vec<u8>);
+/// A chunk as it lies in the file; the row's name where its key makes no sense.
+pub(super) type KeyAndBody = (Result<ChunkKey, String>, Vec<u8>);
 
 /// Device, start and span in the first columns; the row's name where the span is none of ours.
 fn chunk_key(row: &Row<'_>) -> rusqlite::Result<Result<ChunkKey, String>> {
@@ -92,7 +142,7 @@ fn chunk_key(row: &Row<'_>) -> rusqlite::Result<Result<ChunkKey, String>> {
 }
 
 /// The next chunks that start after `after` and touch `from..to`.
-fn chunk_page(
+pub(super) fn chunk_page(
     connection: &Connection,
     device: DeviceNumber,
     after: i64,
@@ -139,6 +189,27 @@ pub(super) fn chunk_covering(
     Ok(found.and_then(|(key, body)| Some((key.ok()?, body))).filter(|(key, _)| ts < key.end()))
 }
 
+/// The newest chunks that start before `before`, at most `limit`, the newest first.
+pub(super) fn newest_chunks_before(
+    connection: &Connection,
+    device: DeviceNumber,
+    before: i64,
+    limit: i64,
+) -> rusqlite::Result<Vec<KeyAndBody>> {
+    let query = "SELECT device, start_ms, span_ms, body FROM chunks
+        WHERE device = ?1 AND start_ms < ?2 ORDER BY start_ms DESC LIMIT ?3";
+    let mut statement = connection.prepare_cached(query)?;
+    let rows = statement.query_map(params![device, before, limit], |row| Ok((chunk_key(row)?, row.get(3)?)))?;
+    rows.collect()
+}
+
+/// The key of a device's newest chunk.
+pub(super) fn newest_chunk(connection: &Connection, device: DeviceNumber) -> rusqlite::Result<Option<ChunkKey>> {
+    let query = "SELECT device, start_ms, span_ms FROM chunks WHERE device = ?1 ORDER BY start_ms DESC LIMIT 1";
+    let found = connection.prepare_cached(query)?.query_row(params![device], chunk_key).optional()?;
+    Ok(found.and_then(Result::ok))
+}
+
 /// The chunks that start in `from..to`.
 pub(super) fn chunks_starting(
     connection: &Connection,
@@ -152,56 +223,6 @@ pub(super) fn chunks_starting(
     let rows =
         statement.query_map(params![device, from, to], |row| Ok((chunk_key(row)?, row.get::<_, Vec<u8>>(3)?)))?;
     rows.filter_map(|row| row.map(|(key, body)| Some((key.ok()?, body))).transpose()).collect()
-}
-
-/// The newest sample of each signal of a device.
-///
-/// Chunks are looked through from the newest back, their summaries only, until every signal the device has was met.
-pub(super) fn latest(shared: &Shared, connection: &Connection, key: &DeviceKey) -> Result<Vec<Latest>, Error> {
-    let (device, tail, mut missing) = {
-        let held = shared.tail();
-        let Some(device) = held.catalog.find_device(key) else { return Ok(Vec::new()) };
-        let tail = held.slice(device, i64::MIN, i64::MAX);
-        (device, tail, held.device(device).map(|d| d.chunk_signals.clone()).unwrap_or_default())
-    };
-    let mut newest: HashMap<SignalNumber, (i64, f64)> = HashMap::new();
-    let mut before = i64::MAX;
-    while !missing.is_empty() {
-        let page = summary_page(connection, device, before).map_err(shared.failure("read summaries"))?;
-        let Some((oldest, _)) = page.last() else { break };
-        before = *oldest;
-        for (start, blob) in &page {
-            let row = || format!("chunks ({device}, {start})");
-            let of_chunk =
-                summaries::decode(blob).map_err(|reason| Error::Damaged { row: row(), reason: reason.to_owned() })?;
-            for (signal, summary) in of_chunk {
-                newest.entry(signal).or_insert((summary.last_ts, summary.last));
-            }
-        }
-        missing.retain(|signal| !newest.contains_key(signal));
-    }
-    for (signal, ts, value) in tail.latest() {
-        let known = newest.entry(signal).or_insert((ts, value));
-        if ts >= known.0 {
-            *known = (ts, value);
-        }
-    }
-    let held = shared.tail();
-    let named = newest.into_iter().filter_map(|(signal, (ts, value))| {
-        Some(Latest { signal: held.catalog.signal(signal)?.clone(), ts: Timestamp::from_millis(ts), value })
-    });
-    let mut named: Vec<Latest> = named.collect();
-    named.sort_by(|a, b| a.signal.cmp(&b.signal));
-    Ok(named)
-}
-
-/// Start and summaries of the newest chunks that start before `before`.
-fn summary_page(connection: &Connection, device: DeviceNumber, before: i64) -> rusqlite::Result<Vec<(i64, Vec<u8>)>> {
-    let query = "SELECT start_ms, summaries FROM chunks
-        WHERE device = ?1 AND start_ms < ?2 ORDER BY start_ms DESC LIMIT 16";
-    let mut statement = connection.prepare_cached(query)?;
-    let rows = statement.query_map(params![device, before], |row| Ok((row.get(0)?, row.get(1)?)))?;
-    rows.collect()
 }
 
 /// Events of a tenant in `range`, of one device or of all, in order of time, device, code.
@@ -229,7 +250,11 @@ pub(super) fn events(
             after = (last.ts, last.device.clone(), last.code.clone());
         }
         for row in page {
-            all.push(row.into_event(tenant)?);
+            match row.into_event(tenant) {
+                Ok(event) => all.push(event),
+                Err(error) if device.is_none() => tracing::error!(%error, "left out of a read of many devices"),
+                Err(error) => return Err(error),
+            }
         }
         if !full {
             return Ok(all);
@@ -244,12 +269,16 @@ struct EventRow {
     code: String,
     severity: String,
     message: Option<String>,
+    is_sound: bool,
 }
 
 impl EventRow {
     fn into_event(self, tenant: &TenantId) -> Result<DeviceEvent, Error> {
         let row = format!("events ({}, {}, {})", self.device, self.ts, self.code);
         let damaged = |reason: String| Error::Damaged { row: row.clone(), reason };
+        if !self.is_sound {
+            return Err(damaged("its checksum does not match".to_owned()));
+        }
         let device = DeviceId::parse(&self.device).map_err(|e| damaged(e.to_string()))?;
         Ok(DeviceEvent {
             key: DeviceKey::new(tenant.clone(), device),
@@ -272,7 +301,7 @@ fn event_page(
     (ts, after_device, after_code): &(i64, String, String),
     to: i64,
 ) -> rusqlite::Result<Vec<EventRow>> {
-    let select = "SELECT e.ts_ms, d.device, e.code, e.severity, e.message
+    let select = "SELECT e.ts_ms, d.device, e.code, e.severity, e.message, e.device, e.crc
         FROM events e JOIN devices d ON d.number = e.device
         WHERE d.tenant = ?1 AND e.ts_ms >= ?2 AND e.ts_ms < ?3 AND (e.ts_ms, d.device, e.code) > (?2, ?4, ?5)";
     let order = "ORDER BY e.ts_ms, d.device, e.code LIMIT ?6";
@@ -283,8 +312,11 @@ fn event_page(
     };
     let mut statement = connection.prepare_cached(&query)?;
     let read = |row: &Row<'_>| {
-        let (ts, device, code) = (row.get(0)?, row.get(1)?, row.get(2)?);
-        Ok(EventRow { ts, device, code, severity: row.get(3)?, message: row.get(4)? })
+        let (ts, code): (i64, String) = (row.get(0)?, row.get(2)?);
+        let (severity, message): (String, Option<String>) = (row.get(3)?, row.get(4)?);
+        let crc = event_crc(row.get(5)?, ts, &code, &severity, message.as_deref());
+        let is_sound = is_sound(row.get(6)?, crc);
+        Ok(EventRow { ts, device: row.get(1)?, code, severity, message, is_sound })
     };
     let tenant = tenant.as_str();
     match number {
@@ -302,7 +334,13 @@ pub(super) fn quarantine(
     limit: usize,
 ) -> Result<Vec<QuarantineEntry>, Error> {
     let rows = quarantine_rows(connection, tenant, after, limit).map_err(shared.failure("read the quarantine"))?;
-    let with_tenant = |(tenant, mut entry): (Option<String>, QuarantineEntry)| {
+    let with_tenant = |(tenant, crc, mut entry): QuarantineRow| {
+        if !is_sound(crc, quarantine_crc(tenant.as_deref(), &entry.message)) {
+            // One message that nobody can read any more must not hide all the others.
+            entry.message.reason =
+                format!("damaged on disk, its checksum does not match; it was: {}", entry.message.reason);
+            entry.message.payload.clear();
+        }
         let parsed = tenant.map(|text| TenantId::parse(&text)).transpose();
         entry.message.tenant =
             parsed.map_err(|e| Error::Damaged { row: format!("quarantine ({})", entry.id), reason: e.to_string() })?;
@@ -311,13 +349,16 @@ pub(super) fn quarantine(
     rows.into_iter().map(with_tenant).collect()
 }
 
+/// Tenant, checksum and the message without its tenant.
+type QuarantineRow = (Option<String>, Option<u32>, QuarantineEntry);
+
 fn quarantine_rows(
     connection: &Connection,
     tenant: Option<&TenantId>,
     after: i64,
     limit: usize,
-) -> rusqlite::Result<Vec<(Option<String>, QuarantineEntry)>> {
-    let query = "SELECT id, tenant, received_ms, topic, payload, reason, readings FROM quarantine
+) -> rusqlite::Result<Vec<QuarantineRow>> {
+    let query = "SELECT id, tenant, received_ms, topic, payload, reason, readings, crc FROM quarantine
         WHERE id > ?1 AND (?2 IS NULL OR tenant = ?2) ORDER BY id LIMIT ?3";
     let mut statement = connection.prepare_cached(query)?;
     let limit = i64::try_from(limit).unwrap_or(i64::MAX);
@@ -330,7 +371,7 @@ fn quarantine_rows(
             reason: row.get(5)?,
             readings: row.get(6)?,
         };
-        Ok((row.get(1)?, QuarantineEntry { id: row.get(0)?, message }))
+        Ok((row.get(1)?, row.get(7)?, QuarantineEntry { id: row.get(0)?, message }))
     })?;
     rows.collect()
 }

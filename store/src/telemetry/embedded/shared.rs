@@ -4,14 +4,14 @@ use std::{
     path::PathBuf,
     sync::{
         Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
-        atomic::{AtomicBool, AtomicI64},
+        atomic::{AtomicBool, AtomicI64, AtomicU64},
     },
 };
 
 use rusqlite::Connection;
 use tokio::sync::{Semaphore, watch};
 
-use super::{Options, schema, tail::Tail};
+use super::{Options, load::Loaded, schema, tail::Tail};
 use crate::telemetry::Error;
 
 /// Connections that read at the same time: more than two a core only wait for each other.
@@ -31,13 +31,16 @@ pub(super) struct Shared {
     /// Whether the store is going: long work stops at the next place where it may.
     pub(super) stopping: AtomicBool,
     pub(super) samples_in_chunks: AtomicI64,
+    /// Rows set aside because they cannot be read: of chunks and of the log.
+    pub(super) damaged: AtomicU64,
     idle_readers: Mutex<Vec<Connection>>,
     /// Bounds the reads that run at the same time.
     pub(super) read_permits: Semaphore,
 }
 
 impl Shared {
-    pub(super) fn new(options: Options, tail: Tail, sequence: i64, samples_in_chunks: i64) -> Self {
+    pub(super) fn new(options: Options, loaded: Loaded) -> Self {
+        let Loaded { tail, sequence, samples_in_chunks, damaged, .. } = loaded;
         Self {
             options,
             tail: RwLock::new(tail),
@@ -46,6 +49,7 @@ impl Shared {
             compacting: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
             samples_in_chunks: AtomicI64::new(samples_in_chunks),
+            damaged: AtomicU64::new(damaged),
             idle_readers: Mutex::new(Vec::new()),
             read_permits: Semaphore::new(READERS),
         }

@@ -1,134 +1,299 @@
-//! The summaries of a chunk: one [`Summary`] a signal, beside the samples they were made of.
+//! Stored summaries: one row a device, level and bucket, made of the samples of all its signals in that hour or day.
 //!
-//! Field by field, not signal by signal: the count, times and time moments of most signals are the same, and so cost nothing.
+//! A bucket is kept in two parts: the sample exactly at its start, and the summary of all after it. With both, buckets that
+//! hold their start - `at` and `rest` - and buckets that hold their end - `rest`, and `at` of the next - are answered
+//! exactly ([`Closed`](harbinger_core::history::Closed)).
+//!
+//! Rows are made for hours and days that are over, where that saves reading many chunks: hours of devices with a chunk an
+//! hour, days of devices with a chunk an hour or a day. Other buckets have no row and are made of readings when asked for;
+//! they get their row when their readings pass their retention. A row that is there is always that of all its samples.
 //!
 //! ```text
-//!  0         1            5               6…
-//! ┌─────────┬────────────┬────────────────┬───────────────────────────────────────────────────────┐
-//! │ format 1│ crc32 u32le│ signals varint │ zstd level 3 of: signals m × u32le, then of the twelve │
-//! └─────────┴────────────┴────────────────┴ fields of Summary in order, each m × 8 bytes le ───────┘
-//!            of all that follows the checksum
+//!  0         1            5
+//! ┌─────────┬────────────┬────────────────┬──────────┬───┬────────────┐
+//! │ format 2│ crc32 u32le│ signals varint │ signal 0 │ … │ signal m-1 │
+//! └─────────┴────────────┴────────────────┴──────────┴───┴────────────┘
+//!            of device u32le, level i64le, start i64le and of all that follows the checksum
+//!
+//! signal  = number varint │ flags u8 │ at f64 (flag 1) │ rest (flag 2)
+//! rest    = times (unless flag 4: those of the signal before) │ floats: min, max, first, last (column.rs) │ mean f64
+//!           │ value_m2 f64 │ co_moment f64
+//! times   = count varint │ first and last, milliseconds after start, varints │ hours_mean f64 │ hours_m2 f64
 //! ```
 
-use harbinger_core::{Summary, Timestamp};
+use harbinger_core::{Duration, Summary, Timestamp, time::MILLIS_PER_HOUR};
 
-use super::bytes::{Cursor, Reason, put_varint};
-use crate::telemetry::rows::{Rows, SignalNumber};
+use super::{
+    bytes::{Cursor, Reason, put_varint},
+    column::{put_floats, take_floats},
+};
+use crate::telemetry::{
+    catalog::DeviceNumber,
+    rows::{Rows, SignalNumber},
+};
 
-const FORMAT: u8 = 1;
-const ZSTD_LEVEL: i32 = 3;
-const FIELDS: usize = 12;
+const FORMAT: u8 = 2;
 const SIGNALS_MAX: usize = 1 << 20;
 
-/// The summary of each signal that has samples, merged in order of time.
-pub(super) fn summarise(rows: &Rows) -> Vec<(SignalNumber, Summary)> {
-    let of_column = |place: usize| {
-        let samples = rows.times().iter().zip(rows.column(place)).filter(|(_, value)| !value.is_nan());
-        samples.fold(Summary::EMPTY, |all, (&ts, value)| all.merge(&Summary::of(Timestamp::from_millis(ts), value)))
-    };
-    let all = (0..).zip(rows.signals()).map(|(place, &signal)| (signal, of_column(place)));
-    all.filter(|(_, summary)| !summary.is_empty()).collect()
+const HAS_AT: u8 = 1;
+const HAS_REST: u8 = 2;
+const SAME_TIMES: u8 = 4;
+
+/// How long the buckets of a level are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) enum Level {
+    Hour,
+    Day,
 }
 
-/// The bits of each field, in the order in which they are stored.
-fn fields(s: &Summary) -> [u64; FIELDS] {
-    [
-        s.count,
-        s.min.to_bits(),
-        s.max.to_bits(),
-        s.first.to_bits(),
-        s.last.to_bits(),
-        s.first_ts as u64,
-        s.last_ts as u64,
-        s.mean.to_bits(),
-        s.value_m2.to_bits(),
-        s.hours_mean.to_bits(),
-        s.hours_m2.to_bits(),
-        s.co_moment.to_bits(),
-    ]
-}
+impl Level {
+    pub(super) const ALL: [Self; 2] = [Self::Hour, Self::Day];
 
-fn from_fields(fields: [u64; FIELDS]) -> Summary {
-    let [count, min, max, first, last, first_ts, last_ts, mean, value_m2, hours_mean, hours_m2, co_moment] = fields;
-    Summary {
-        count,
-        min: f64::from_bits(min),
-        max: f64::from_bits(max),
-        first: f64::from_bits(first),
-        last: f64::from_bits(last),
-        first_ts: first_ts as i64,
-        last_ts: last_ts as i64,
-        mean: f64::from_bits(mean),
-        value_m2: f64::from_bits(value_m2),
-        hours_mean: f64::from_bits(hours_mean),
-        hours_m2: f64::from_bits(hours_m2),
-        co_moment: f64::from_bits(co_moment),
-    }
-}
-
-/// The blob.
-pub(super) fn encode(summaries: &[(SignalNumber, Summary)]) -> std::io::Result<Vec<u8>> {
-    let mut raw: Vec<u8> = summaries.iter().flat_map(|(signal, _)| signal.to_le_bytes()).collect();
-    let by_signal: Vec<[u64; FIELDS]> = summaries.iter().map(|(_, summary)| fields(summary)).collect();
-    for field in 0..FIELDS {
-        raw.extend(by_signal.iter().filter_map(|fields| fields.get(field)).flat_map(|bits| bits.to_le_bytes()));
-    }
-    let mut content = Vec::with_capacity(raw.len() / 2);
-    put_varint(&mut content, summaries.len() as u64);
-    content.append(&mut zstd::bulk::compress(&raw, ZSTD_LEVEL)?);
-    let mut blob = vec![FORMAT];
-    blob.extend(crc32fast::hash(&content).to_le_bytes());
-    blob.append(&mut content);
-    Ok(blob)
-}
-
-/// Reads the blob.
-pub(super) fn decode(blob: &[u8]) -> Result<Vec<(SignalNumber, Summary)>, Reason> {
-    let mut cursor = Cursor(blob);
-    if cursor.u8()? != FORMAT {
-        return Err("the format of its summaries is unknown");
-    }
-    if cursor.u32()? != crc32fast::hash(cursor.0) {
-        return Err("the checksum of its summaries does not match");
-    }
-    let count = cursor.count(SIGNALS_MAX)?;
-    let length = count * (4 + 8 * FIELDS);
-    let raw = zstd::bulk::decompress(cursor.0, length).map_err(|_| "its summaries cannot be decompressed")?;
-    if raw.len() != length {
-        return Err("its summaries have the wrong length");
-    }
-    let mut cursor = Cursor(&raw);
-    let signals = (0..count).map(|_| cursor.u32()).collect::<Result<Vec<_>, _>>()?;
-    let mut by_signal = vec![[0u64; FIELDS]; count];
-    for field in 0..FIELDS {
-        for fields in &mut by_signal {
-            let bits = cursor.i64()? as u64;
-            if let Some(place) = fields.get_mut(field) {
-                *place = bits;
-            }
+    pub(super) const fn millis(self) -> i64 {
+        match self {
+            Self::Hour => MILLIS_PER_HOUR,
+            Self::Day => 24 * MILLIS_PER_HOUR,
         }
     }
-    Ok(signals.into_iter().zip(by_signal.into_iter().map(from_fields)).collect())
+
+    /// The coarsest level whose buckets make up buckets of `step`.
+    pub(super) fn dividing(step: Duration) -> Option<Self> {
+        Self::ALL.into_iter().rev().find(|level| step.millis() > 0 && step.millis() % level.millis() == 0)
+    }
+
+    /// The start of the bucket that holds `ts`.
+    pub(super) fn floor(self, ts: i64) -> i64 {
+        ts.div_euclid(self.millis()) * self.millis()
+    }
+}
+
+/// Which bucket: the key of its row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct BucketKey {
+    pub(super) device: DeviceNumber,
+    pub(super) level: Level,
+    /// First instant inside, milliseconds.
+    pub(super) start: i64,
+}
+
+impl BucketKey {
+    fn checksum(&self, content: &[u8]) -> u32 {
+        let mut crc = crc32fast::Hasher::new();
+        crc.update(&self.device.to_le_bytes());
+        crc.update(&self.level.millis().to_le_bytes());
+        crc.update(&self.start.to_le_bytes());
+        crc.update(content);
+        crc.finalize()
+    }
+
+    /// What the row is called in errors.
+    pub(super) fn row_name(&self) -> String {
+        format!("summaries ({}, {}, {})", self.device, self.level.millis(), self.start)
+    }
+}
+
+/// One signal in one bucket.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Piece {
+    /// The sample exactly at the bucket's start.
+    pub(super) at: Option<f64>,
+    /// All samples after the start.
+    pub(super) rest: Summary,
+}
+
+impl Piece {
+    const EMPTY: Self = Self { at: None, rest: Summary::EMPTY };
+
+    fn is_empty(&self) -> bool {
+        self.at.is_none() && self.rest.is_empty()
+    }
+
+    /// The sample at `start`, the bucket's start, as a summary; empty where there is none.
+    pub(super) fn at_start(&self, start: i64) -> Summary {
+        self.at.map_or(Summary::EMPTY, |value| Summary::of(Timestamp::from_millis(start), value))
+    }
+}
+
+/// The signals of a bucket that have samples in it.
+pub(super) type Bucket = Vec<(SignalNumber, Piece)>;
+
+/// The buckets of a level that readings fall into, rising in time; each merged in order of time.
+pub(super) fn buckets(rows: &Rows, level: Level) -> Vec<(i64, Bucket)> {
+    let mut all = Vec::new();
+    let mut from = 0;
+    while let Some(&first) = rows.times().get(from) {
+        let start = level.floor(first);
+        let to = rows.times().partition_point(|&ts| ts < start + level.millis());
+        let piece = |place: usize| {
+            let samples = rows.times().iter().zip(rows.column(place)).skip(from).take(to - from);
+            samples.filter(|(_, value)| !value.is_nan()).fold(Piece::EMPTY, |mut piece, (&ts, value)| {
+                if ts == start {
+                    piece.at = Some(value);
+                } else {
+                    piece.rest = piece.rest.merge(&Summary::of(Timestamp::from_millis(ts), value));
+                }
+                piece
+            })
+        };
+        let pieces = (0..).zip(rows.signals()).map(|(place, &signal)| (signal, piece(place)));
+        let bucket: Bucket = pieces.filter(|(_, piece)| !piece.is_empty()).collect();
+        all.push((start, bucket));
+        from = to;
+    }
+    all
+}
+
+/// The blob of a row.
+pub(super) fn encode(key: &BucketKey, bucket: &Bucket) -> Vec<u8> {
+    let mut content = Vec::with_capacity(16 + 64 * bucket.len());
+    put_varint(&mut content, bucket.len() as u64);
+    let mut before: Option<Summary> = None;
+    for (signal, piece) in bucket {
+        put_varint(&mut content, u64::from(*signal));
+        let same_times = before.is_some_and(|before| times(&before) == times(&piece.rest));
+        let flag = |set: bool, flag: u8| if set { flag } else { 0 };
+        let has_rest = !piece.rest.is_empty();
+        content.push(
+            flag(piece.at.is_some(), HAS_AT) | flag(has_rest, HAS_REST) | flag(has_rest && same_times, SAME_TIMES),
+        );
+        content.extend(piece.at.into_iter().flat_map(f64::to_le_bytes));
+        if has_rest {
+            put_rest(&mut content, key.start, &piece.rest, same_times);
+            before = Some(piece.rest);
+        }
+    }
+    let mut blob = Vec::with_capacity(content.len() + 5);
+    blob.push(FORMAT);
+    blob.extend(key.checksum(&content).to_le_bytes());
+    blob.append(&mut content);
+    blob
+}
+
+/// What signals that are reported together have in common.
+fn times(s: &Summary) -> (u64, i64, i64, u64, u64) {
+    (s.count, s.first_ts, s.last_ts, s.hours_mean.to_bits(), s.hours_m2.to_bits())
+}
+
+fn put_rest(out: &mut Vec<u8>, start: i64, rest: &Summary, same_times: bool) {
+    if !same_times {
+        put_varint(out, rest.count);
+        put_varint(out, (rest.first_ts - start).unsigned_abs());
+        put_varint(out, (rest.last_ts - start).unsigned_abs());
+        out.extend(rest.hours_mean.to_le_bytes());
+        out.extend(rest.hours_m2.to_le_bytes());
+    }
+    put_floats(out, &[rest.min, rest.max, rest.first, rest.last]);
+    for moment in [rest.mean, rest.value_m2, rest.co_moment] {
+        out.extend(moment.to_le_bytes());
+    }
+}
+
+/// Reads the blob of a row.
+pub(super) fn decode(key: &BucketKey, blob: &[u8]) -> Result<Bucket, Reason> {
+    let mut cursor = Cursor(blob);
+    if cursor.u8()? != FORMAT {
+        return Err("its format is unknown");
+    }
+    if cursor.u32()? != key.checksum(cursor.0) {
+        return Err("its checksum does not match");
+    }
+    let count = cursor.count(SIGNALS_MAX)?;
+    let mut bucket = Vec::with_capacity(count);
+    let mut before = Summary::EMPTY;
+    for _ in 0..count {
+        let signal = SignalNumber::try_from(cursor.varint()?).map_err(|_| "a signal has an impossible number")?;
+        let flags = cursor.u8()?;
+        let at = if flags & HAS_AT == 0 { None } else { Some(cursor.f64()?) };
+        let rest = if flags & HAS_REST == 0 {
+            Summary::EMPTY
+        } else {
+            before = take_rest(&mut cursor, key.start, (flags & SAME_TIMES != 0).then_some(before))?;
+            before
+        };
+        bucket.push((signal, Piece { at, rest }));
+    }
+    Ok(bucket)
+}
+
+fn take_rest(cursor: &mut Cursor<'_>, start: i64, same_times: Option<Summary>) -> Result<Summary, Reason> {
+    let mut rest = match same_times {
+        Some(before) => before,
+        None => {
+            let count = cursor.varint()?;
+            let first_ts = start.saturating_add_unsigned(cursor.varint()?);
+            let last_ts = start.saturating_add_unsigned(cursor.varint()?);
+            Summary { count, first_ts, last_ts, hours_mean: cursor.f64()?, hours_m2: cursor.f64()?, ..Summary::EMPTY }
+        }
+    };
+    let extremes = take_floats(cursor, 4)?;
+    let [min, max, first, last] = <[f64; 4]>::try_from(extremes).map_err(|_| "its extremes are incomplete")?;
+    (rest.min, rest.max, rest.first, rest.last) = (min, max, first, last);
+    (rest.mean, rest.value_m2, rest.co_moment) = (cursor.f64()?, cursor.f64()?, cursor.f64()?);
+    Ok(rest)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn summaries_come_back_and_damage_is_seen() {
+    const START: i64 = 1_420_070_400_000;
+
+    fn rows() -> Rows {
         let mut rows = Rows::default();
-        for i in 0..100i64 {
-            rows.put(1_420_070_400_000 + i * 60_000, &[4, 2], &[i as f64 / 10.0, 7.0]);
+        for i in 0..200i64 {
+            rows.put(START + i * 60_000, &[4, 2], &[(i as f64 * 1.7).sin(), i as f64 / 10.0]);
+            if i % 50 == 0 {
+                rows.put(START + i * 60_000 + 7, &[9], &[-0.0]);
+            }
         }
-        let summaries = summarise(&rows);
-        assert_eq!(summaries.iter().map(|(signal, s)| (*signal, s.count)).collect::<Vec<_>>(), [(4, 100), (2, 100)]);
-        let blob = encode(&summaries).unwrap();
-        assert_eq!(decode(&blob), Ok(summaries));
-        for place in 0..blob.len() {
-            let mut damaged = blob.clone();
-            damaged[place] ^= 4;
-            assert!(decode(&damaged).is_err(), "byte {place}");
+        rows
+    }
+
+    #[test]
+    fn the_start_is_kept_apart_from_what_follows() {
+        let hours = buckets(&rows(), Level::Hour);
+        let second = &hours[1].1;
+        assert_eq!(hours.iter().map(|(start, _)| (start - START) / 60_000).collect::<Vec<_>>(), [0, 60, 120, 180]);
+        assert_eq!(second.iter().map(|(signal, _)| *signal).collect::<Vec<_>>(), [4, 2, 9]);
+        let (_, piece) = second[1];
+        assert_eq!((piece.at, piece.rest.count, piece.rest.first, piece.rest.last), (Some(6.0), 59, 6.1, 11.9));
+        assert_eq!((second[2].1.at, second[2].1.rest.count), (None, 1));
+    }
+
+    #[test]
+    fn buckets_come_back_bit_for_bit_and_damage_is_seen() {
+        for level in Level::ALL {
+            for (start, bucket) in buckets(&rows(), level) {
+                let key = BucketKey { device: 7, level, start };
+                let blob = encode(&key, &bucket);
+                assert_eq!(decode(&key, &blob), Ok(bucket));
+                for place in 0..blob.len() {
+                    let mut damaged = blob.clone();
+                    damaged[place] ^= 4;
+                    assert!(decode(&key, &damaged).is_err(), "byte {place}");
+                    assert!(decode(&key, &blob[..place]).is_err(), "cut at {place}");
+                }
+                assert!(decode(&BucketKey { device: 8, ..key }, &blob).is_err());
+            }
         }
+    }
+
+    #[test]
+    fn signals_reported_together_share_their_times() {
+        let mut rows = Rows::default();
+        for i in 1..361i64 {
+            rows.put(START + i * 10_000 - 5_000, &[0, 1, 2, 3, 4, 5], &[20.0 + (i % 17) as f64 / 10.0; 6]);
+        }
+        let (start, bucket) = buckets(&rows, Level::Hour).remove(0);
+        let blob = encode(&BucketKey { device: 7, level: Level::Hour, start }, &bucket);
+        assert!(blob.len() < 270, "{} bytes for 2160 samples", blob.len());
+    }
+
+    #[test]
+    fn steps_of_whole_hours_and_days_have_their_level() {
+        let of = |text: &str| Level::dividing(text.parse().unwrap());
+        assert_eq!((of("1h"), of("3h"), of("36h")), (Some(Level::Hour), Some(Level::Hour), Some(Level::Hour)));
+        assert_eq!((of("24h"), of("7d")), (Some(Level::Day), Some(Level::Day)));
+        assert_eq!((of("5m"), of("0s"), of("90m")), (None, None, None));
     }
 }

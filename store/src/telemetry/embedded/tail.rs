@@ -31,6 +31,8 @@ pub(super) struct Device {
     pub(super) span: Option<Span>,
     /// Every signal in its chunks.
     pub(super) chunk_signals: Vec<SignalNumber>,
+    /// The instant before which its readings are past their retention; summaries may tell of them.
+    pub(super) forgotten: Option<i64>,
 }
 
 /// Readings by device.

@@ -1,11 +1,9 @@
 //! The embedded store under test: the generic suite, then what only a file can go through - restarts, crashes, damage, a
 //! full disk.
 
-use std::{
-    collections::BTreeMap,
-    path::{Path, PathBuf},
-};
+use std::path::{Path, PathBuf};
 
+use harbinger_core::Reading;
 use proptest::prelude::*;
 use tempfile::TempDir;
 
@@ -14,6 +12,8 @@ use crate::telemetry::{
     MemoryStore, Quarantined,
     suite::{Fixture, append, at, key, reading, scan, signal, telemetry_store_suite},
 };
+
+mod model;
 
 telemetry_store_suite!({
     let folder = tempfile::tempdir().unwrap();
@@ -30,7 +30,10 @@ fn open(folder: &TempDir) -> Arc<EmbeddedStore> {
 
 /// The file and its WAL as a crash would leave them now.
 fn crash_copy(path: &Path) -> TempDir {
-    let copy = tempfile::tempdir().unwrap();
+    crash_copy_in(path, tempfile::tempdir().unwrap())
+}
+
+fn crash_copy_in(path: &Path, copy: TempDir) -> TempDir {
     for suffix in ["", "-wal"] {
         let mut from = path.as_os_str().to_owned();
         from.push(suffix);
@@ -111,7 +114,10 @@ async fn a_damaged_chunk_is_named_and_never_served() {
     let check = async |store: &EmbeddedStore| {
         let refused = store.scan(&key("a"), TimeRange::ALL, None).await;
         assert!(matches!(refused, Err(Error::Damaged { .. })), "{refused:?}");
-        assert!(store.scan_many(vec![key("b"), key("a")], TimeRange::ALL).await.is_err());
+        // A read of many devices goes on without the chunk.
+        let many = store.scan_many(vec![key("b"), key("a")], TimeRange::ALL).await.unwrap();
+        assert_eq!(many.iter().map(Readings::len).collect::<Vec<_>>()[0], 40);
+        assert!(many[1].times.iter().all(|ts| *ts == at(30) || *ts == at(3 * month)));
         assert_eq!(scan(store, "b").await.len(), 40);
         let elsewhere = TimeRange { from: at(2 * month), to: Timestamp::MAX };
         assert_eq!(store.scan(&key("a"), elsewhere, None).await.unwrap().len(), 1);
@@ -124,17 +130,59 @@ async fn a_damaged_chunk_is_named_and_never_served() {
     assert_eq!(store.size().await.unwrap().readings_in_log, 0);
 }
 
+/// What was acknowledged before the damaged row and after it is there, and the store goes on.
 #[tokio::test]
-async fn a_damaged_log_row_refuses_opening_by_name() {
+async fn a_damaged_log_row_is_set_aside_and_told_of() {
     let folder = tempfile::tempdir().unwrap();
     let store = open(&folder);
-    append(&*store, vec![reading("a", 0, &[("x", 1.0)])]).await;
+    for minute in 0..3 {
+        append(&*store, vec![reading("a", minute, &[("x", 1.0)])]).await;
+    }
     drop(store);
     let raw = Connection::open(file(&folder)).unwrap();
-    raw.execute("UPDATE log SET body = x'01020304050607080910'", []).unwrap();
+    raw.execute("UPDATE log SET body = x'01020304050607080910' WHERE sequence = 2", []).unwrap();
     drop(raw);
-    let refused = EmbeddedStore::open(Options::at(file(&folder)));
-    assert!(matches!(&refused, Err(Error::Damaged { row, .. }) if row == "log (1)"), "{refused:?}");
+    for _ in 0..2 {
+        let store = open(&folder);
+        assert_eq!(scan(&*store, "a").await.times, [at(0), at(2)]);
+        assert_eq!(store.size().await.unwrap().damaged, 1);
+        store.compact().await.unwrap();
+    }
+    let store = open(&folder);
+    assert_eq!(append(&*store, vec![reading("a", 1, &[("x", 1.0)])]).await.stored, 1);
+}
+
+/// Method: one bit of a name, an event's words and a quarantined payload flips behind the store's back.
+#[tokio::test]
+async fn changed_text_is_never_served() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(&folder);
+    let event = |minute| DeviceEvent {
+        key: key("a"),
+        ts: at(minute),
+        code: "E42".into(),
+        severity: harbinger_core::Severity::Warning,
+        message: Some("hot".to_owned()),
+    };
+    let quarantined = Quarantined {
+        tenant: None,
+        received_at: at(0),
+        topic: "t".to_owned(),
+        payload: b"payload".to_vec(),
+        reason: "no JSON".to_owned(),
+        readings: 1,
+    };
+    let batch = Batch { events: vec![event(0), event(1)], quarantined: vec![quarantined], ..Batch::default() };
+    store.append(batch).await.unwrap();
+    let raw = Connection::open(file(&folder)).unwrap();
+    raw.execute("UPDATE events SET message = 'hou' WHERE ts_ms = ?1", [at(0).millis()]).unwrap();
+    raw.execute("UPDATE quarantine SET payload = CAST('paxload' AS BLOB)", []).unwrap();
+    let tenant = key("a").tenant;
+    assert_eq!(store.events(&tenant, None, TimeRange::ALL).await.unwrap(), [event(1)]);
+    let of_device = store.events(&tenant, Some(&key("a").device), TimeRange::ALL).await;
+    assert!(matches!(of_device, Err(Error::Damaged { .. })), "{of_device:?}");
+    let listed = store.quarantine(None, 0, 10).await.unwrap();
+    assert!(listed[0].message.payload.is_empty() && listed[0].message.reason.contains("damaged"));
 }
 
 #[tokio::test]
@@ -143,9 +191,9 @@ async fn a_newer_format_and_a_second_process_are_refused() {
     let store = open(&folder);
     assert!(matches!(EmbeddedStore::open(Options::at(file(&folder))), Err(Error::Engine { .. })));
     drop(store);
-    Connection::open(file(&folder)).unwrap().execute("UPDATE meta SET value = 2 WHERE name = 'format'", []).unwrap();
+    Connection::open(file(&folder)).unwrap().execute("UPDATE meta SET value = 3 WHERE name = 'format'", []).unwrap();
     let refused = EmbeddedStore::open(Options::at(file(&folder)));
-    assert!(matches!(refused, Err(Error::UnknownFormat { found: 2, known: 1, .. })), "{refused:?}");
+    assert!(matches!(refused, Err(Error::UnknownFormat { found: 3, known: 2, .. })), "{refused:?}");
 }
 
 /// Goal: a full disk takes nothing, loses nothing, and is over when there is room. Method: a file of few pages, filled with
@@ -153,7 +201,7 @@ async fn a_newer_format_and_a_second_process_are_refused() {
 #[tokio::test]
 async fn a_full_disk_refuses_and_recovers() {
     let folder = tempfile::tempdir().unwrap();
-    let options = Options { pages_max: Some(120), ..Options::at(file(&folder)) };
+    let options = Options { pages_max: Some(80), ..Options::at(file(&folder)) };
     let store = EmbeddedStore::open(options).unwrap();
     let large = Quarantined {
         tenant: None,
@@ -193,7 +241,7 @@ async fn a_full_disk_refuses_and_recovers() {
 #[tokio::test]
 async fn a_compaction_without_room_keeps_everything_readable_and_succeeds_later() {
     let folder = tempfile::tempdir().unwrap();
-    let options = Options { pages_max: Some(60), ..Options::at(file(&folder)) };
+    let options = Options { pages_max: Some(40), ..Options::at(file(&folder)) };
     let store = EmbeddedStore::open(options).unwrap();
     let batch = |n: i64| (0..200).map(|i| reading("a", n * 200 + i, &[("x", ((n * 200 + i) as f64).sqrt())])).collect();
     let mut taken = 0;
@@ -306,107 +354,4 @@ async fn a_failed_commit_poisons_the_writer_until_a_restart() {
     let store = open(&folder);
     assert_eq!(append(&*store, vec![reading("a", 1, &[("x", 1.0)])]).await.stored, 1);
     assert_eq!(scan(&*store, "a").await.len(), 2);
-}
-
-/// What a random sequence does to a store.
-#[derive(Debug, Clone)]
-enum Step {
-    /// Readings of a device: from an instant (in units of 10 s) on, in steps of so many units.
-    Append {
-        device: u8,
-        from: i64,
-        step: i64,
-        values: Vec<(u8, i8)>,
-    },
-    Compact,
-    Reopen,
-}
-
-use harbinger_core::Reading;
-
-fn steps() -> impl Strategy<Value = Vec<Step>> {
-    let values = proptest::collection::vec((0u8..3, -2i8..3), 1..20);
-    let from = prop_oneof![0i64..60, 0i64..60, 0i64..300_000];
-    let step = prop_oneof![Just(0i64), Just(1), Just(6), Just(360), Just(-1)];
-    let append = (0u8..2, from, step, values).prop_map(|(device, from, step, values)| Step::Append {
-        device,
-        from,
-        step,
-        values,
-    });
-    proptest::collection::vec(prop_oneof![6 => append, 2 => Just(Step::Compact), 1 => Just(Step::Reopen)], 1..14)
-}
-
-type Model = BTreeMap<(u8, i64), BTreeMap<u8, u64>>;
-
-/// Puts a reading into the model; what becomes of it.
-fn put(model: &mut Model, device: u8, ts: i64, signal: u8, value: f64, done: &mut Appended) {
-    match model.entry((device, ts)).or_default().insert(signal, value.to_bits()) {
-        None => done.stored += 1,
-        Some(known) if known == value.to_bits() => done.duplicate += 1,
-        Some(_) => done.corrected += 1,
-    }
-}
-
-async fn check_against_model(steps: Vec<Step>) {
-    let folder = tempfile::tempdir().unwrap();
-    let (mut store, mut model) = (open(&folder), Model::new());
-    let (devices, signals) = (["a", "b"], ["x", "y", "z"]);
-    for step in steps {
-        match step {
-            Step::Append { device, from, step, values } => {
-                let mut expected = Appended::default();
-                let mut readings = Vec::new();
-                for (i, (name, value)) in (0..).zip(values) {
-                    let seconds = (from + i * step) * 10;
-                    // A zero of either sign: they are different values.
-                    let value = if value == 0 { -0.0 } else { f64::from(value.max(0)) / 10.0 };
-                    let ts = at(0) + Duration::from_secs(0);
-                    let ts = Timestamp::from_millis(ts.millis() + seconds * 1000);
-                    put(&mut model, device, ts.millis(), name, value, &mut expected);
-                    let sample = reading(devices[device as usize], 0, &[(signals[name as usize], value)]);
-                    readings.push(Reading { ts, ..sample });
-                }
-                assert_eq!(append(&*store, readings).await, expected);
-            }
-            Step::Compact => store.compact().await.unwrap(),
-            Step::Reopen => {
-                drop(store);
-                store = open(&folder);
-            }
-        }
-        for (number, device) in (0u8..).zip(devices) {
-            let found = scan(&*store, device).await;
-            let mut as_model = Model::new();
-            for (index, name) in (0u8..).zip(signals) {
-                for (ts, value) in found.times.iter().zip(found.column(&signal(name)).unwrap_or_default()) {
-                    if !value.is_nan() {
-                        as_model.entry((number, ts.millis())).or_default().insert(index, value.to_bits());
-                    }
-                }
-            }
-            let expected: Model =
-                model.iter().filter(|((d, _), _)| *d == number).map(|(k, v)| (*k, v.clone())).collect();
-            assert_eq!(as_model, expected);
-            let latest = store.latest(&key(device)).await.unwrap();
-            for newest in latest {
-                let index = signals.iter().position(|name| *name == newest.signal.as_str()).unwrap() as u8;
-                let (ts, value) =
-                    expected.iter().rev().find_map(|((_, ts), row)| Some((*ts, *row.get(&index)?))).unwrap();
-                assert_eq!((newest.ts.millis(), newest.value.to_bits()), (ts, value));
-            }
-        }
-    }
-    store.compact().await.unwrap();
-    let samples: usize = model.values().map(BTreeMap::len).sum();
-    assert_eq!(store.size().await.unwrap().samples, samples as u64);
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
-    #[test]
-    fn any_sequence_of_appends_compactions_and_restarts_is_that_of_a_map(steps in steps()) {
-        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-        runtime.block_on(check_against_model(steps));
-    }
 }

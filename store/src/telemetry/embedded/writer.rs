@@ -21,6 +21,7 @@ use super::{
     compare::{self, ChunkCache},
     inserts::{insert_events, insert_names, insert_quarantined},
     log::Group,
+    retention::Expired,
     schema,
     shared::Shared,
     tail::Extent,
@@ -46,12 +47,16 @@ pub(super) enum Command {
     Install(Vec<DeviceChange>, Reply<()>),
     /// Deletes some log rows up to a sequence; whether there are more.
     TrimLog(i64, Reply<bool>),
-    /// Deletes what devices have of a class from before a time.
+    /// Deletes the events or summaries that devices have from before a time.
     Forget(Vec<DeviceNumber>, DataClass, i64, Reply<()>),
+    /// Deletes readings that are past their retention.
+    Expire(Box<Expired>, Reply<()>),
     /// Deletes a tenant's quarantined messages from before a time.
     ForgetQuarantined(TenantId, i64, Reply<()>),
     /// Deletes everything that a device has outside the tail.
     Delete(DeviceNumber, Reply<Deleted>),
+    /// Gives some pages that nothing uses back to the disk; whether there is more to do and nobody waits.
+    Shrink(Reply<bool>),
     /// Does what waits, then ends.
     Close(Reply<()>),
 }
@@ -133,7 +138,9 @@ impl Writer {
                 Command::ForgetQuarantined(tenant, before, reply) => {
                     drop(reply.send(self.forget_quarantined(&tenant, before)));
                 }
+                Command::Expire(expired, reply) => drop(reply.send(self.expire(&expired))),
                 Command::Delete(device, reply) => drop(reply.send(self.delete(device))),
+                Command::Shrink(reply) => drop(reply.send(self.shrink())),
                 Command::Close(reply) => {
                     self.commands.close();
                     closing.push(reply);
@@ -303,6 +310,8 @@ impl Writer {
         let installed = self.transaction("write chunks", |connection| changes::install(connection, &changes));
         let more = installed.map_err(|failure| self.error(&failure))?;
         self.shared.samples_in_chunks.fetch_add(more, Ordering::Relaxed);
+        let damaged: usize = changes.iter().map(|change| change.damaged.len()).sum();
+        self.shared.damaged.fetch_add(damaged as u64, Ordering::Relaxed);
         let mut tail = self.shared.tail_mut();
         for change in changes {
             self.cache.remove(change.device);
@@ -320,44 +329,63 @@ impl Writer {
 
     fn forget(&mut self, devices: &[DeviceNumber], class: DataClass, before: i64) -> Result<(), Error> {
         let forgotten = self.transaction("delete what is old", |connection| {
-            let gone = changes::forget(connection, devices, class, before)?;
-            let left = devices.iter().map(|&device| changes::extents(connection, device));
-            Ok((gone, left.collect::<rusqlite::Result<Vec<_>>>()?))
+            changes::forget(connection, devices, class, before)?;
+            devices.iter().map(|&device| changes::extents(connection, device)).collect::<rusqlite::Result<Vec<_>>>()
         });
-        let (gone, left) = forgotten.map_err(|failure| self.error(&failure))?;
-        self.forgotten(gone.samples, devices, left);
+        let left = forgotten.map_err(|failure| self.error(&failure))?;
+        for (&device, left) in devices.iter().zip(left) {
+            self.forgotten(device, 0, left);
+        }
         Ok(())
     }
 
-    /// Deletes what a device has in chunks, summaries and events; the tail keeps what came since the last compaction.
-    fn delete(&mut self, device: DeviceNumber) -> Result<Deleted, Error> {
+    fn expire(&mut self, expired: &Expired) -> Result<(), Error> {
+        let done = self.transaction("delete old chunks", |connection| {
+            let samples = changes::expire(connection, expired)?;
+            Ok((samples, changes::extents(connection, expired.device)?))
+        });
+        let (samples, left) = done.map_err(|failure| self.error(&failure))?;
+        self.forgotten(expired.device, samples, left);
+        let mut tail = self.shared.tail_mut();
+        let device = tail.device_mut(expired.device);
+        device.forgotten = device.forgotten.max(Some(expired.until.min(expired.before)));
+        Ok(())
+    }
+
+    /// Deletes what a device has outside the tail, which keeps what came since the last compaction.
+    fn delete(&mut self, number: DeviceNumber) -> Result<Deleted, Error> {
         let deleted = self.transaction("delete a device", |connection| {
-            let mut gone = Deleted::default();
-            for class in DataClass::ALL {
-                let of_class = changes::forget(connection, &[device], class, i64::MAX)?;
-                gone.samples += of_class.samples;
-                gone.events += of_class.events;
-            }
-            Ok((gone, changes::extents(connection, device)?))
+            Ok((changes::delete_device(connection, number)?, changes::extents(connection, number)?))
         });
         let (gone, left) = deleted.map_err(|failure| self.error(&failure))?;
-        self.forgotten(gone.samples, &[device], vec![left]);
+        self.forgotten(number, gone.samples, left);
+        let mut tail = self.shared.tail_mut();
+        let device = tail.device_mut(number);
+        (device.span, device.forgotten) = (None, None);
+        device.chunk_signals.clear();
         Ok(gone)
     }
 
-    /// Memory follows the file.
-    fn forgotten(&mut self, samples: u64, devices: &[DeviceNumber], left: Vec<(Extent, Extent)>) {
+    /// Memory follows the file: a device has so many samples fewer in chunks, and is left with these extents there.
+    fn forgotten(&mut self, device: DeviceNumber, samples: u64, (in_chunks, events): (Extent, Extent)) {
         self.shared.samples_in_chunks.fetch_sub(i64::try_from(samples).unwrap_or(i64::MAX), Ordering::Relaxed);
+        self.cache.remove(device);
         let mut tail = self.shared.tail_mut();
-        for (&number, (in_chunks, events)) in devices.iter().zip(left) {
-            self.cache.remove(number);
-            let mut readings = tail.extent(number);
-            for ts in in_chunks.into_iter().flat_map(|(first, last)| [first, last]) {
-                widen(&mut readings, ts);
-            }
-            let device = tail.device_mut(number);
-            (device.readings, device.events) = (readings, events);
+        let mut readings = tail.extent(device);
+        for ts in in_chunks.into_iter().flat_map(|(first, last)| [first, last]) {
+            widen(&mut readings, ts);
         }
+        let device = tail.device_mut(device);
+        (device.readings, device.events) = (readings, events);
+    }
+
+    /// Free pages are what the log of the next group commits is written to, so this is for times of rest.
+    fn shrink(&mut self) -> Result<bool, Error> {
+        if !self.commands.is_empty() || self.poisoned {
+            return Ok(false);
+        }
+        let left = schema::shrink(&self.connection).map_err(self.shared.failure("give free pages back"))?;
+        Ok(left > 0)
     }
 
     fn forget_quarantined(&mut self, tenant: &TenantId, before: i64) -> Result<(), Error> {

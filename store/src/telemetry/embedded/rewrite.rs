@@ -1,0 +1,137 @@
+//! A device's share of a compaction: its new readings merged into the chunks they fall into, and the summaries of the hours
+//! and days that are over. No I/O: the compactor reads what is needed before and hands the change to the writer after, so
+//! this runs on every core.
+
+use std::collections::BTreeSet;
+
+use super::{
+    changes::{DeviceChange, NewChunk, NewSummaries},
+    chunk::{self, ChunkKey, READINGS_BEFORE_SPLIT, Span},
+    summaries::{self, BucketKey, Level},
+    tail::Device,
+};
+use crate::telemetry::{
+    catalog::DeviceNumber,
+    rows::{Rows, SignalNumber},
+};
+
+/// New readings of one chunk's span, and the chunks that are there: one that covers the whole span, or finer ones.
+#[derive(Debug)]
+pub(super) struct Cell {
+    pub(super) key: ChunkKey,
+    pub(super) rows: Rows,
+    pub(super) existing: Vec<(ChunkKey, Vec<u8>)>,
+}
+
+/// A device's share of a compaction.
+#[derive(Debug)]
+pub(super) struct DeviceWork {
+    pub(super) device: DeviceNumber,
+    pub(super) known: Device,
+    pub(super) span: Span,
+    /// What is rewritten.
+    pub(super) cells: Vec<Cell>,
+    /// The newest chunk that was there.
+    pub(super) newest: Option<ChunkKey>,
+    /// Chunks that stay and lie in days of which summaries are to be made again.
+    pub(super) neighbours: Vec<(ChunkKey, Vec<u8>)>,
+}
+
+impl DeviceWork {
+    /// Merges and encodes.
+    pub(super) fn rewrite(self) -> DeviceChange {
+        let mut signals: Vec<SignalNumber> = self.known.chunk_signals.clone();
+        let (mut damaged, mut delete, mut chunks) = (Vec::new(), Vec::new(), Vec::new());
+        let mut span = self.span;
+        for cell in &self.cells {
+            let mut all = Rows::default();
+            for (key, body) in &cell.existing {
+                delete.push(key.start);
+                match chunk::decode(key, body) {
+                    Ok(rows) => all.overlay(&rows),
+                    Err(reason) => {
+                        tracing::error!(row = key.row_name(), reason, "damaged chunk set aside: it is never served");
+                        damaged.push((*key, reason));
+                    }
+                }
+            }
+            all.overlay(&cell.rows);
+            signals.extend(all.signals().iter().filter(|signal| !self.known.chunk_signals.contains(signal)));
+            for (key, rows) in split(&cell.key, all) {
+                span = self.span.min(key.span);
+                chunks.push((key, rows));
+            }
+        }
+        signals.sort_unstable();
+        signals.dedup();
+        let changes_device = self.known.span != Some(span) || self.known.chunk_signals != signals;
+        let summaries = self.summaries(&chunks);
+        let put = chunks.iter().map(|(key, rows)| new_chunk(*key, rows)).collect();
+        DeviceChange { device: self.device, span, signals, changes_device, damaged, delete, put, summaries }
+    }
+
+    /// The rows of summaries that follow from the chunks written anew: of hours with a chunk of their own, and of days with
+    /// chunks no coarser than a day, all before what is still filling. Where a chunk changes, rows that are not made again go.
+    fn summaries(&self, chunks: &[(ChunkKey, Rows)]) -> NewSummaries {
+        let forgotten = self.known.forgotten.unwrap_or(i64::MIN);
+        let clear = self.cells.iter().map(|cell| (cell.key.start.max(forgotten), cell.key.end())).collect();
+        let newest = chunks.iter().map(|(key, _)| key.start).chain(self.newest.map(|key| key.start)).max();
+        let Some(newest) = newest else { return NewSummaries { clear, put: Vec::new() } };
+        let mut undecoded = BTreeSet::new();
+        let neighbours: Vec<(ChunkKey, Rows)> = self
+            .neighbours
+            .iter()
+            .filter_map(|(key, body)| {
+                let rows = chunk::decode(key, body);
+                if rows.is_err() {
+                    undecoded.insert(Level::Day.floor(key.start));
+                }
+                Some((*key, rows.ok()?))
+            })
+            .collect();
+        let fine = || chunks.iter().chain(&neighbours).filter(|(key, _)| key.span <= Span::Day);
+        let changed = |key: &ChunkKey| Some(*key) == self.newest || chunks.iter().any(|(new, _)| new == key);
+
+        let mut put = Vec::new();
+        let mut add = |rows: &Rows, level: Level| {
+            for (start, bucket) in summaries::buckets(rows, level) {
+                let key = BucketKey { device: self.device, level, start };
+                put.push((key, summaries::encode(&key, &bucket)));
+            }
+        };
+        for (_, rows) in fine().filter(|(key, _)| key.span == Span::Hour && key.start < newest && changed(key)) {
+            add(rows, Level::Hour);
+        }
+        let days: BTreeSet<i64> = fine().map(|(key, _)| Level::Day.floor(key.start)).collect();
+        for day in days.into_iter().filter(|day| *day < Level::Day.floor(newest) && !undecoded.contains(day)) {
+            let mut parts: Vec<&(ChunkKey, Rows)> =
+                fine().filter(|(key, _)| Level::Day.floor(key.start) == day).collect();
+            parts.sort_by_key(|(key, _)| key.start);
+            let mut all = Rows::default();
+            parts.into_iter().for_each(|(_, rows)| all.overlay(rows));
+            add(&all, Level::Day);
+        }
+        NewSummaries { clear, put }
+    }
+}
+
+/// One chunk, or chunks of a finer span where one would hold too many readings.
+fn split(key: &ChunkKey, rows: Rows) -> Vec<(ChunkKey, Rows)> {
+    let finer = key.span.finer().filter(|_| rows.len() > READINGS_BEFORE_SPLIT);
+    let Some(finer) = finer else { return vec![(*key, rows)] };
+    let span = Span::for_cadence(rows.times()).map_or(finer, |span| span.min(finer));
+    let mut parts = Vec::new();
+    let mut next = rows.times().first().copied();
+    while let Some(ts) = next {
+        let part = ChunkKey::holding(key.device, ts, span);
+        let after = rows.times().partition_point(|&ts| ts < part.end());
+        next = rows.times().get(after).copied();
+        parts.push((part, rows.slice(part.start, part.end())));
+    }
+    parts
+}
+
+fn new_chunk(key: ChunkKey, rows: &Rows) -> NewChunk {
+    let extent = rows.extent().unwrap_or((key.start, key.start));
+    NewChunk { key, extent, samples: rows.samples(), body: chunk::encode(&key, rows) }
+}
