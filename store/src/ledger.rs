@@ -1,15 +1,17 @@
 //! The ledger: fleets, stock, alerts, orders, webhooks, models, decisions - everything that is not a stream.
 //!
-//! One handle on `sqlx`'s `Any` driver: SQLite in the data directory by default. Queries stand in one module a subject,
-//! take a connection, and so compose into one transaction: the webhook outbox row is written where the alert changes.
+//! One handle on `sqlx`'s `Any` driver: SQLite in the data directory by default, PostgreSQL by its URL. Queries stand in one
+//! module a subject, take a connection, and so compose into one transaction: the webhook outbox row is written where the
+//! alert changes. The same queries run on both.
 //!
-//! **Invariant**: whatever must be true together is written in one [`Ledger::write`] transaction. SQLite has one writer, so
-//! the writing pool has one connection and writers queue there instead of failing with `SQLITE_BUSY`.
+//! **Invariant**: whatever must be true together is written in one [`Ledger::write`] transaction, and there is one writer
+//! at a time, whatever the engine and however many the processes ([`Engine`] says how). The writing pool has one connection,
+//! so that writers of this process queue there instead of failing with `SQLITE_BUSY`.
 
 use std::{path::Path, str::FromStr, time::Duration};
 
 use sqlx::{
-    Any, AnyConnection, AnyPool, Transaction,
+    Any, AnyConnection, AnyPool, ConnectOptions as _, Connection as _, Transaction,
     any::{AnyConnectOptions, AnyPoolOptions},
 };
 
@@ -18,9 +20,13 @@ pub mod audit;
 mod bulk;
 pub mod changes;
 mod column;
+mod engine;
+#[cfg(test)]
+mod fixture;
 pub mod idempotency;
 pub mod keys;
 pub mod kpi;
+pub mod leases;
 pub mod models;
 pub mod orders;
 pub mod plans;
@@ -28,8 +34,17 @@ pub mod predictions;
 pub mod progress;
 pub mod registry;
 pub mod stock;
+mod url;
 pub mod webhooks;
 mod words;
+
+pub use engine::Engine;
+pub use url::Url;
+
+/// Connections that read at the same time.
+const READERS: u32 = 4;
+/// How long a server may take to answer whoever opens a ledger.
+const ANSWER_WITHIN: Duration = Duration::from_secs(20);
 
 /// A connection that queries run on: of a transaction or of the reading pool.
 pub type Connection = AnyConnection;
@@ -92,13 +107,20 @@ pub enum Error {
 
 impl From<sqlx::Error> for Error {
     fn from(error: sqlx::Error) -> Self {
-        // 13 is SQLITE_FULL; its code reaches us as text.
-        let full = error.as_database_error().is_some_and(|db| {
-            db.code().as_deref() == Some("13")
-                || db.message().contains("disk is full")
-                || db.message().contains("disk I/O")
-        });
-        if full { Self::Full } else { Self::Database(error) }
+        let Some(database) = error.as_database_error() else { return Self::Database(error) };
+        // The codes of SQLite and PostgreSQL, as text: 13 is SQLITE_FULL, 53100 is disk_full.
+        let full = matches!(database.code().as_deref(), Some("13" | "53100"))
+            || database.message().contains("disk is full")
+            || database.message().contains("disk I/O");
+        // 22021 is character_not_in_repertoire: valid UTF-8 lacks nothing but this.
+        let holds_nul = database.code().as_deref() == Some("22021");
+        match (full, holds_nul) {
+            (true, _) => Self::Full,
+            (_, true) => {
+                Self::Conflict { reason: "a text holds the character NUL, which PostgreSQL cannot keep".into() }
+            }
+            _ => Self::Database(error),
+        }
     }
 }
 
@@ -107,6 +129,7 @@ impl From<sqlx::Error> for Error {
 pub struct Ledger {
     writer: AnyPool,
     reader: AnyPool,
+    engine: Engine,
 }
 
 impl Ledger {
@@ -115,7 +138,18 @@ impl Ledger {
     /// # Errors
     /// [`Error::Open`] with the path and the cause.
     pub async fn open(path: &Path) -> Result<Self, Error> {
-        Self::connect(&format!("sqlite://{}?mode=rwc", path.display()), 4).await
+        Self::connect(&Url::from(format!("sqlite://{}?mode=rwc", path.display()).as_str())).await
+    }
+
+    /// Opens the ledger at a URL, `sqlite://...` or `postgres://...`, and brings its tables up to date.
+    ///
+    /// # Errors
+    /// [`Error::Open`] with the URL, less its password, and the cause.
+    pub async fn connect(url: &Url) -> Result<Self, Error> {
+        let (engine, options) = prepare(url).await?;
+        let writer = pool(url, engine, options.clone(), 1).await?;
+        let reader = pool(url, engine, options, READERS).await?;
+        Ok(Self { writer, reader, engine })
     }
 
     /// A ledger in memory: for tests.
@@ -124,25 +158,28 @@ impl Ledger {
     /// [`Error::Open`].
     pub async fn in_memory() -> Result<Self, Error> {
         // One connection serves as both pools: every connection to :memory: is a database of its own.
-        let url = "sqlite::memory:";
-        let writer = pool(url, 1).await?;
-        migrate(&writer, url).await?;
-        Ok(Self { reader: writer.clone(), writer })
+        let url = Url::from("sqlite::memory:");
+        let engine = Engine::Sqlite;
+        let writer = pool(&url, engine, options(&url)?, 1).await?;
+        engine.migrator().run(&writer).await.map_err(|source| open(&url, source))?;
+        Ok(Self { reader: writer.clone(), writer, engine })
     }
 
-    async fn connect(url: &str, readers: u32) -> Result<Self, Error> {
-        let writer = pool(url, 1).await?;
-        migrate(&writer, url).await?;
-        let reader = pool(url, readers).await?;
-        Ok(Self { writer, reader })
+    /// What it stands on.
+    #[must_use]
+    pub fn engine(&self) -> Engine {
+        self.engine
     }
 
-    /// A transaction that may write. Nothing is kept unless it is committed.
+    /// A transaction that may write; it begins when all writers before it have ended. Nothing is kept unless it is
+    /// committed.
     ///
     /// # Errors
-    /// [`Error::Database`].
-    pub async fn write(&self) -> Result<Transaction<'static, Any>, Error> {
-        Ok(self.writer.begin().await?)
+    /// [`Error::Database`], also where it waited too long.
+    pub async fn write(&self) -> Result<WriteTransaction, Error> {
+        let mut transaction = self.writer.begin().await?;
+        self.engine.take_turn(&mut transaction).await?;
+        Ok(transaction)
     }
 
     /// A connection to read from.
@@ -153,6 +190,14 @@ impl Ledger {
         Ok(self.reader.acquire().await?)
     }
 
+    /// A transaction that only reads: all that is read in it is of one state, whatever is written meanwhile.
+    ///
+    /// # Errors
+    /// [`Error::Database`].
+    pub async fn snapshot(&self) -> Result<Transaction<'static, Any>, Error> {
+        Ok(self.reader.begin_with(self.engine.begin_snapshot()).await?)
+    }
+
     /// Closes all connections after what runs on them has ended.
     pub async fn close(&self) {
         self.writer.close().await;
@@ -160,35 +205,52 @@ impl Ledger {
     }
 }
 
-async fn pool(url: &str, connections: u32) -> Result<AnyPool, Error> {
+/// What has to be right before pools are made: a pool goes on trying for a minute where a single connection says at once
+/// why it failed.
+async fn prepare(url: &Url) -> Result<(Engine, AnyConnectOptions), Error> {
+    let Some(engine) = Engine::of(url.expose()) else {
+        return Err(open(url, "a ledger's URL begins with sqlite: or postgres:"));
+    };
+    let options = options(url)?;
+    let connecting = tokio::time::timeout(ANSWER_WITHIN, options.connect()).await;
+    let answered = connecting.map_err(|_| open(url, format!("no answer within {} s", ANSWER_WITHIN.as_secs())))?;
+    let mut connection = answered.map_err(|source| open(url, source))?;
+    if let Some(reason) = engine.refuse(&mut connection).await.map_err(|source| open(url, source))? {
+        return Err(open(url, reason));
+    }
+    set_up(engine, &mut connection).await.map_err(|source| open(url, source))?;
+    engine.migrator().run(&mut connection).await.map_err(|source| open(url, source))?;
+    connection.close().await.map_err(|source| open(url, source))?;
+    Ok((engine, options))
+}
+
+fn options(url: &Url) -> Result<AnyConnectOptions, Error> {
     sqlx::any::install_default_drivers();
-    let open = |source: sqlx::Error| Error::Open { url: url.to_owned(), source: Box::new(source) };
-    let options = AnyConnectOptions::from_str(url).map_err(open)?;
+    AnyConnectOptions::from_str(url.expose()).map_err(|source| open(url, source))
+}
+
+async fn set_up(engine: Engine, connection: &mut Connection) -> Result<(), sqlx::Error> {
+    for statement in engine.session() {
+        sqlx::query(*statement).execute(&mut *connection).await?;
+    }
+    Ok(())
+}
+
+async fn pool(url: &Url, engine: Engine, options: AnyConnectOptions, connections: u32) -> Result<AnyPool, Error> {
     AnyPoolOptions::new()
         .max_connections(connections)
         .min_connections(1)
         .idle_timeout(None)
         .max_lifetime(None)
         .acquire_timeout(Duration::from_secs(60))
-        .after_connect(|connection, _| {
-            Box::pin(async move {
-                // FULL: a commit that has returned survives power loss. WAL: readers do not wait for the writer.
-                for pragma in ["PRAGMA journal_mode=WAL", "PRAGMA synchronous=FULL", "PRAGMA busy_timeout=30000"] {
-                    sqlx::query(pragma).execute(&mut *connection).await?;
-                }
-                Ok(())
-            })
-        })
+        .after_connect(move |connection, _| Box::pin(set_up(engine, connection)))
         .connect_with(options)
         .await
-        .map_err(open)
+        .map_err(|source| open(url, source))
 }
 
-async fn migrate(pool: &AnyPool, url: &str) -> Result<(), Error> {
-    sqlx::migrate!("./migrations/sqlite")
-        .run(pool)
-        .await
-        .map_err(|source| Error::Open { url: url.to_owned(), source: Box::new(source) })
+fn open(url: &Url, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
+    Error::Open { url: url.to_string(), source: source.into() }
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 
 pub mod http;
 pub mod mqtt;
+pub mod postgres;
 pub mod process;
 pub mod server;
 

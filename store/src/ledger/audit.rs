@@ -86,10 +86,11 @@ pub async fn list(
 mod tests {
     use super::*;
     use crate::ledger::Ledger;
+    use crate::ledger::fixture::on_both_engines;
 
-    #[tokio::test]
-    async fn the_newest_entry_comes_first_and_pages_go_back() {
-        let ledger = Ledger::in_memory().await.unwrap();
+    on_both_engines!(the_newest_entry_comes_first_and_pages_go_back,);
+
+    async fn the_newest_entry_comes_first_and_pages_go_back(ledger: Ledger) {
         let tenant = TenantId::parse("acme").unwrap();
         let mut tx = ledger.write().await.unwrap();
         for step in 0..5 {

@@ -129,11 +129,12 @@ fn change(row: &AnyRow) -> Result<Change, Error> {
 mod tests {
     use super::*;
     use crate::Ledger;
+    use crate::ledger::fixture::on_both_engines;
     use serde_json::json;
 
-    #[tokio::test]
-    async fn a_reader_resumes_after_what_it_has_seen_and_sees_its_tenant_only() {
-        let ledger = Ledger::in_memory().await.unwrap();
+    on_both_engines!(a_reader_resumes_after_what_it_has_seen_and_sees_its_tenant_only,);
+
+    async fn a_reader_resumes_after_what_it_has_seen_and_sees_its_tenant_only(ledger: Ledger) {
         let (acme, other) = (TenantId::parse("acme").unwrap(), TenantId::parse("other").unwrap());
         let mut tx = ledger.write().await.unwrap();
         let mut seqs = Vec::new();

@@ -120,10 +120,11 @@ pub async fn abandon(connection: &mut Connection, tenant: &TenantId, key: &str) 
 mod tests {
     use super::*;
     use crate::ledger::Ledger;
+    use crate::ledger::fixture::on_both_engines;
 
-    #[tokio::test]
-    async fn a_repeat_gets_the_kept_answer_and_another_body_is_refused() {
-        let ledger = Ledger::in_memory().await.unwrap();
+    on_both_engines!(a_repeat_gets_the_kept_answer_and_another_body_is_refused, a_key_whose_request_died_frees_itself,);
+
+    async fn a_repeat_gets_the_kept_answer_and_another_body_is_refused(ledger: Ledger) {
         let (acme, other) = (TenantId::parse("acme").unwrap(), TenantId::parse("other").unwrap());
         let mut tx = ledger.write().await.unwrap();
         let at = Timestamp::from_millis;
@@ -137,9 +138,7 @@ mod tests {
         assert_eq!(begin(&mut tx, &acme, "k", "h2", at(KEPT_MILLIS + 1)).await.unwrap(), Begun::New);
     }
 
-    #[tokio::test]
-    async fn a_key_whose_request_died_frees_itself() {
-        let ledger = Ledger::in_memory().await.unwrap();
+    async fn a_key_whose_request_died_frees_itself(ledger: Ledger) {
         let acme = TenantId::parse("acme").unwrap();
         let mut tx = ledger.write().await.unwrap();
         let at = Timestamp::from_millis;

@@ -289,10 +289,11 @@ fn read(row: &AnyRow) -> Result<Key, Error> {
 mod tests {
     use super::*;
     use crate::ledger::Ledger;
+    use crate::ledger::fixture::on_both_engines;
 
-    #[tokio::test]
-    async fn a_key_is_found_by_its_text_and_never_kept_in_the_clear() {
-        let ledger = Ledger::in_memory().await.unwrap();
+    on_both_engines!(a_key_is_found_by_its_text_and_never_kept_in_the_clear, the_last_use_is_noted_once_a_minute,);
+
+    async fn a_key_is_found_by_its_text_and_never_kept_in_the_clear(ledger: Ledger) {
         let tenant = TenantId::parse("acme").unwrap();
         let mut tx = ledger.write().await.unwrap();
         let new = NewKey { name: "ci", scopes: &[Scope::Operate, Scope::Ingest], expires_wall: None };
@@ -324,9 +325,7 @@ mod tests {
         assert_eq!(may(Scope::Admin), [true; 4]);
     }
 
-    #[tokio::test]
-    async fn the_last_use_is_noted_once_a_minute() {
-        let ledger = Ledger::in_memory().await.unwrap();
+    async fn the_last_use_is_noted_once_a_minute(ledger: Ledger) {
         let tenant = TenantId::parse("acme").unwrap();
         let mut tx = ledger.write().await.unwrap();
         let new = NewKey { name: "ci", scopes: &[Scope::Read], expires_wall: None };

@@ -170,10 +170,11 @@ fn read(row: &AnyRow) -> Result<Model, Error> {
 mod tests {
     use super::*;
     use crate::ledger::Ledger;
+    use crate::ledger::fixture::on_both_engines;
 
-    #[tokio::test]
-    async fn promoting_retires_the_champion_and_rolling_back_is_promoting_again() {
-        let ledger = Ledger::in_memory().await.unwrap();
+    on_both_engines!(promoting_retires_the_champion_and_rolling_back_is_promoting_again,);
+
+    async fn promoting_retires_the_champion_and_rolling_back_is_promoting_again(ledger: Ledger) {
         let tenant = TenantId::parse("acme").unwrap();
         let mut tx = ledger.write().await.unwrap();
         let model = |version: &str| Model {

@@ -95,10 +95,11 @@ mod tests {
 
     use super::*;
     use crate::Ledger;
+    use crate::ledger::fixture::on_both_engines;
 
-    #[tokio::test]
-    async fn the_plan_that_stood_then_is_found() {
-        let ledger = Ledger::in_memory().await.unwrap();
+    on_both_engines!(the_plan_that_stood_then_is_found,);
+
+    async fn the_plan_that_stood_then_is_found(ledger: Ledger) {
         let tenant = TenantId::parse("acme").unwrap();
         let mut tx = ledger.write().await.unwrap();
         assert_eq!(latest(&mut tx, &tenant).await.unwrap(), None);

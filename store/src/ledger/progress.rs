@@ -55,10 +55,11 @@ async fn write(
 mod tests {
     use super::*;
     use crate::ledger::Ledger;
+    use crate::ledger::fixture::on_both_engines;
 
-    #[tokio::test]
-    async fn advance_never_goes_back_and_set_does() {
-        let ledger = Ledger::in_memory().await.unwrap();
+    on_both_engines!(advance_never_goes_back_and_set_does,);
+
+    async fn advance_never_goes_back_and_set_does(ledger: Ledger) {
         let tenant = TenantId::parse("acme").unwrap();
         let mut tx = ledger.write().await.unwrap();
         assert_eq!(get(&mut tx, &tenant, "scored_until").await.unwrap(), None);

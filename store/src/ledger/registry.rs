@@ -82,7 +82,7 @@ impl Values<'_> {
         self
     }
     fn number(&mut self, value: impl Into<Option<f64>>) -> &mut Self {
-        self.0.add::<Option<f64>>(value.into());
+        self.0.add_number(value.into());
         self
     }
     fn count(&mut self, value: impl Into<Option<u32>>) -> &mut Self {

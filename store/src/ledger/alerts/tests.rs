@@ -4,7 +4,15 @@ use harbinger_core::Severity;
 
 use super::*;
 use crate::Ledger;
+use crate::ledger::fixture::on_both_engines;
 use serde_json::json;
+
+on_both_engines!(
+    a_row_comes_back_as_it_went_in_before_and_after_an_update,
+    a_second_standing_alert_is_refused_by_the_table,
+    lists_page_in_both_orders_and_filter,
+    history_counts_its_steps,
+);
 
 fn tenant(text: &str) -> TenantId {
     TenantId::parse(text).unwrap()
@@ -38,9 +46,7 @@ fn sample(alert_id: &str, device: &str) -> Alert {
     }
 }
 
-#[tokio::test]
-async fn a_row_comes_back_as_it_went_in_before_and_after_an_update() {
-    let ledger = Ledger::in_memory().await.unwrap();
+async fn a_row_comes_back_as_it_went_in_before_and_after_an_update(ledger: Ledger) {
     let (acme, mut tx) = (tenant("acme"), ledger.write().await.unwrap());
     let mut alert = sample("alr_1", "d1");
     insert(&mut tx, &acme, &alert).await.unwrap();
@@ -79,17 +85,13 @@ async fn a_row_comes_back_as_it_went_in_before_and_after_an_update() {
     assert!(matches!(update(&mut tx, &other, &alert).await, Err(Error::NotFound { .. })));
 }
 
-#[tokio::test]
-async fn a_second_standing_alert_is_refused_by_the_table() {
-    let ledger = Ledger::in_memory().await.unwrap();
+async fn a_second_standing_alert_is_refused_by_the_table(ledger: Ledger) {
     let (acme, mut tx) = (tenant("acme"), ledger.write().await.unwrap());
     insert(&mut tx, &acme, &sample("alr_1", "d1")).await.unwrap();
     assert!(insert(&mut tx, &acme, &sample("alr_2", "d1")).await.is_err());
 }
 
-#[tokio::test]
-async fn lists_page_in_both_orders_and_filter() {
-    let ledger = Ledger::in_memory().await.unwrap();
+async fn lists_page_in_both_orders_and_filter(ledger: Ledger) {
     let (acme, mut tx) = (tenant("acme"), ledger.write().await.unwrap());
     for n in 1..=7 {
         let mut alert = sample(&format!("alr_{n}"), &format!("d{n}"));
@@ -122,9 +124,7 @@ async fn lists_page_in_both_orders_and_filter() {
     assert_eq!(counts[4], (AlertState::Closed, 0));
 }
 
-#[tokio::test]
-async fn history_counts_its_steps() {
-    let ledger = Ledger::in_memory().await.unwrap();
+async fn history_counts_its_steps(ledger: Ledger) {
     let (acme, mut tx) = (tenant("acme"), ledger.write().await.unwrap());
     for (n, state) in [AlertState::Open, AlertState::Acknowledged].into_iter().enumerate() {
         let at = Timestamp::from_millis(n as i64);

@@ -4,10 +4,21 @@ use harbinger_core::{TimeRange, fleet::StockLevel};
 use proptest::prelude::*;
 
 use super::*;
+use crate::ledger::fixture::{self, on_both_engines};
 use crate::{
     Ledger,
     ledger::stock::{self, Booked},
 };
+
+on_both_engines!(
+    of_many_who_ship_at_once_one_does,
+    a_transfer_moves_its_pieces_from_shelf_to_shelf,
+    a_purchase_comes_from_the_supplier_and_may_come_short,
+    a_step_out_of_order_is_refused_with_the_state,
+    a_new_plan_keeps_what_it_wants_still_and_cancels_the_rest,
+    a_replacement_takes_the_oldest_piece_and_names_the_transfer_that_brought_it,
+    an_import_keeps_what_our_orders_have_on_the_way,
+);
 
 const DAY: i64 = 86_400_000;
 
@@ -64,9 +75,8 @@ fn part_use(day: i64, device: &str, quantity: u32) -> PartUse {
     }
 }
 
-/// A ledger with a hub of `pieces`, a lane of 2.5 days to `north`, and a supplier of 14 days.
-async fn ledger_with_hub(pieces: u32) -> Ledger {
-    let ledger = Ledger::in_memory().await.unwrap();
+/// A hub of `pieces`, a lane of 2.5 days to `north`, and a supplier of 14 days.
+async fn stock_hub(ledger: &Ledger, pieces: u32) {
     let mut tx = ledger.write().await.unwrap();
     let level = StockLevel { part: part(), depot: depot("hub"), on_hand: pieces, in_transit: 0 };
     stock::import(&mut tx, &tenant(), at(0), &[level], "imp").await.unwrap();
@@ -77,7 +87,6 @@ async fn ledger_with_hub(pieces: u32) -> Ledger {
         sqlx::query(sql).execute(&mut *tx).await.unwrap();
     }
     tx.commit().await.unwrap();
-    ledger
 }
 
 async fn on_shelf(connection: &mut Connection, name: &str) -> (u32, u32) {
@@ -85,9 +94,8 @@ async fn on_shelf(connection: &mut Connection, name: &str) -> (u32, u32) {
     (level.on_hand, level.in_transit)
 }
 
-#[tokio::test]
-async fn a_transfer_moves_its_pieces_from_shelf_to_shelf() {
-    let ledger = ledger_with_hub(3).await;
+async fn a_transfer_moves_its_pieces_from_shelf_to_shelf(ledger: Ledger) {
+    stock_hub(&ledger, 3).await;
     let mut tx = ledger.write().await.unwrap();
     let kind = OrderKind::Transfer;
     let proposed = propose(&mut tx, &tenant(), "pln_1", at(1), &[transfer("north", 2)]).await.unwrap();
@@ -110,9 +118,8 @@ async fn a_transfer_moves_its_pieces_from_shelf_to_shelf() {
     assert_eq!(received.reasons, [reason("d1")]);
 }
 
-#[tokio::test]
-async fn a_purchase_comes_from_the_supplier_and_may_come_short() {
-    let ledger = ledger_with_hub(0).await;
+async fn a_purchase_comes_from_the_supplier_and_may_come_short(ledger: Ledger) {
+    stock_hub(&ledger, 0).await;
     let mut tx = ledger.write().await.unwrap();
     let kind = OrderKind::Purchase;
     let proposed = propose(&mut tx, &tenant(), "pln_1", at(1), &[purchase(6)]).await.unwrap();
@@ -127,9 +134,8 @@ async fn a_purchase_comes_from_the_supplier_and_may_come_short() {
     assert_eq!(on_shelf(&mut tx, "hub").await, (5, 0));
 }
 
-#[tokio::test]
-async fn a_step_out_of_order_is_refused_with_the_state() {
-    let ledger = ledger_with_hub(1).await;
+async fn a_step_out_of_order_is_refused_with_the_state(ledger: Ledger) {
+    stock_hub(&ledger, 1).await;
     let mut tx = ledger.write().await.unwrap();
     let kind = OrderKind::Transfer;
     let proposed = propose(&mut tx, &tenant(), "pln_1", at(1), &[transfer("north", 2)]).await.unwrap();
@@ -149,9 +155,8 @@ async fn a_step_out_of_order_is_refused_with_the_state() {
     assert!(matches!(cancel(&mut tx, &other, kind, &id, at(2)).await, Err(Error::NotFound { .. })));
 }
 
-#[tokio::test]
-async fn a_new_plan_keeps_what_it_wants_still_and_cancels_the_rest() {
-    let ledger = ledger_with_hub(9).await;
+async fn a_new_plan_keeps_what_it_wants_still_and_cancels_the_rest(ledger: Ledger) {
+    stock_hub(&ledger, 9).await;
     let mut tx = ledger.write().await.unwrap();
     let first = propose(
         &mut tx,
@@ -188,9 +193,8 @@ async fn a_new_plan_keeps_what_it_wants_still_and_cancels_the_rest() {
     assert!(page[0].order_id > page[1].order_id && page[1].order_id > rest[0].order_id);
 }
 
-#[tokio::test]
-async fn a_replacement_takes_the_oldest_piece_and_names_the_transfer_that_brought_it() {
-    let ledger = ledger_with_hub(3).await;
+async fn a_replacement_takes_the_oldest_piece_and_names_the_transfer_that_brought_it(ledger: Ledger) {
+    stock_hub(&ledger, 3).await;
     let mut tx = ledger.write().await.unwrap();
     let kind = OrderKind::Transfer;
     let mut ids = Vec::new();
@@ -220,9 +224,8 @@ async fn a_replacement_takes_the_oldest_piece_and_names_the_transfer_that_brough
     assert_eq!(uses(&mut tx, &tenant(), &of_first, None, 9).await.unwrap().len(), 1);
 }
 
-#[tokio::test]
-async fn an_import_keeps_what_our_orders_have_on_the_way() {
-    let ledger = ledger_with_hub(3).await;
+async fn an_import_keeps_what_our_orders_have_on_the_way(ledger: Ledger) {
+    stock_hub(&ledger, 3).await;
     let mut tx = ledger.write().await.unwrap();
     let kind = OrderKind::Transfer;
     let id =
@@ -237,10 +240,7 @@ async fn an_import_keeps_what_our_orders_have_on_the_way() {
 }
 
 /// Eight workers try to approve and ship the same order at once, over a ledger on disk: one of them does, once.
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn of_many_who_ship_at_once_one_does() {
-    let folder = tempfile::tempdir().unwrap();
-    let ledger = Ledger::open(&folder.path().join("ledger.db")).await.unwrap();
+async fn of_many_who_ship_at_once_one_does(ledger: Ledger) {
     let kind = OrderKind::Transfer;
     let mut tx = ledger.write().await.unwrap();
     let level = StockLevel { part: part(), depot: depot("hub"), on_hand: 9, in_transit: 0 };
@@ -296,11 +296,11 @@ async fn take(tx: &mut Connection, order: &Order, step: OrderStep) -> Result<Ord
 
 /// Whatever is tried in whatever order and however often: pieces on shelves and on the way are those that were there, plus
 /// what purchases brought, less what was used; and the state machine alone says which step is taken.
-async fn walk(acts: Vec<Act>) {
-    let ledger = ledger_with_hub(4).await;
+async fn walk(ledger: &Ledger, acts: &[Act]) {
+    stock_hub(ledger, 4).await;
     let mut tx = ledger.write().await.unwrap();
     let (mut orders, mut bought, mut used) = (Vec::<Order>::new(), 0, 0);
-    for act in acts {
+    for act in acts.iter().cloned() {
         match act {
             Act::Propose(quantity, buy) => {
                 let wanted = if buy { purchase(quantity) } else { transfer("north", quantity) };
@@ -348,6 +348,10 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
     #[test]
     fn no_piece_is_lost_or_made(acts in prop::collection::vec(act(), 1..40)) {
-        tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(walk(acts));
+        tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+            for fresh in [fixture::sqlite().await, fixture::postgres().await].into_iter().flatten() {
+                walk(&fresh.ledger, &acts).await;
+            }
+        });
     }
 }

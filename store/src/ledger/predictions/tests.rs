@@ -2,7 +2,14 @@
 
 use super::*;
 use crate::ledger::Ledger;
+use crate::ledger::fixture::on_both_engines;
 use proptest::prelude::*;
+
+on_both_engines!(
+    rows_come_back_bit_for_bit_in_order_and_a_repeat_replaces,
+    a_decision_is_kept_beside_its_prediction,
+    a_cycle_of_a_large_fleet_is_written_quickly,
+);
 
 fn tenant() -> TenantId {
     TenantId::parse("acme").unwrap()
@@ -54,9 +61,7 @@ fn what_is_no_id_is_none() {
     }
 }
 
-#[tokio::test]
-async fn rows_come_back_bit_for_bit_in_order_and_a_repeat_replaces() {
-    let ledger = Ledger::in_memory().await.unwrap();
+async fn rows_come_back_bit_for_bit_in_order_and_a_repeat_replaces(ledger: Ledger) {
     let mut tx = ledger.write().await.unwrap();
     let rows: Vec<Prediction> = (1..=3)
         .flat_map(|ts| ["a", "b"].map(|device| ["disk", "fan"].map(|component| row(ts, device, component))))
@@ -95,10 +100,7 @@ async fn rows_come_back_bit_for_bit_in_order_and_a_repeat_replaces() {
 }
 
 /// A fleet of 17,135 drives in one cycle: 80,000 rows a second is the aim, and a fifth of that fails the test.
-#[tokio::test]
-async fn a_cycle_of_a_large_fleet_is_written_quickly() {
-    let folder = tempfile::tempdir().unwrap();
-    let ledger = Ledger::open(&folder.path().join("ledger.db")).await.unwrap();
+async fn a_cycle_of_a_large_fleet_is_written_quickly(ledger: Ledger) {
     let rows: Vec<Prediction> = (0..60_000).map(|i| row(i / 17_135, &format!("d{:05}", i % 17_135), "drive")).collect();
     let start = std::time::Instant::now();
     let mut tx = ledger.write().await.unwrap();
@@ -109,9 +111,7 @@ async fn a_cycle_of_a_large_fleet_is_written_quickly() {
     assert!(rate > 16_000.0, "{rate:.0} rows/s");
 }
 
-#[tokio::test]
-async fn a_decision_is_kept_beside_its_prediction() {
-    let ledger = Ledger::in_memory().await.unwrap();
+async fn a_decision_is_kept_beside_its_prediction(ledger: Ledger) {
     let mut tx = ledger.write().await.unwrap();
     let prediction = row(1, "a", "fan");
     let kept = Decision {

@@ -7,6 +7,16 @@ use harbinger_core::{
 
 use super::*;
 use crate::ledger::Ledger;
+use crate::ledger::fixture::on_both_engines;
+
+on_both_engines!(
+    what_was_written_is_read_and_a_second_write_replaces,
+    a_row_that_names_what_is_not_there_is_refused_by_name,
+    a_stranger_is_registered_at_the_hub_once,
+    maintenance_is_kept_once_and_listed_by_range,
+    consumption_sent_twice_counts_once_and_two_takings_count_twice,
+    a_large_fleet_is_registered_in_one_quick_transaction_and_paged_to_its_end,
+);
 
 fn tenant() -> TenantId {
     TenantId::parse("acme").unwrap()
@@ -57,9 +67,7 @@ fn device(name: &str, model: &str, depot: &str) -> Device {
     }
 }
 
-#[tokio::test]
-async fn what_was_written_is_read_and_a_second_write_replaces() {
-    let ledger = Ledger::in_memory().await.unwrap();
+async fn what_was_written_is_read_and_a_second_write_replaces(ledger: Ledger) {
     let mut tx = ledger.write().await.unwrap();
     let rows = [part("a", Some("c")), part("b", None), part("c", None), Part { unit_cost: 1.0, ..part("a", None) }];
     upsert(&mut tx, &tenant(), &rows).await.unwrap();
@@ -74,9 +82,7 @@ async fn what_was_written_is_read_and_a_second_write_replaces() {
     assert!(list::<Part>(&mut tx, &other, None, 10).await.unwrap().is_empty());
 }
 
-#[tokio::test]
-async fn a_row_that_names_what_is_not_there_is_refused_by_name() {
-    let ledger = Ledger::in_memory().await.unwrap();
+async fn a_row_that_names_what_is_not_there_is_refused_by_name(ledger: Ledger) {
     let mut tx = ledger.write().await.unwrap();
     upsert(&mut tx, &tenant(), &[model("m")]).await.unwrap();
     let refused = upsert(&mut tx, &tenant(), &[device("d", "m", "nowhere")]).await.unwrap_err();
@@ -86,10 +92,7 @@ async fn a_row_that_names_what_is_not_there_is_refused_by_name() {
 }
 
 /// The largest fleet of the acceptance run has 17,135 devices; it must register in well under two seconds.
-#[tokio::test]
-async fn a_large_fleet_is_registered_in_one_quick_transaction_and_paged_to_its_end() {
-    let folder = tempfile::tempdir().unwrap();
-    let ledger = Ledger::open(&folder.path().join("ledger.db")).await.unwrap();
+async fn a_large_fleet_is_registered_in_one_quick_transaction_and_paged_to_its_end(ledger: Ledger) {
     let devices: Vec<Device> = (0..17_135).map(|i| device(&format!("d{i:05}"), "m", "hub")).collect();
     let start = std::time::Instant::now();
     let mut tx = ledger.write().await.unwrap();
@@ -116,9 +119,7 @@ async fn a_large_fleet_is_registered_in_one_quick_transaction_and_paged_to_its_e
     assert_eq!(paged, devices);
 }
 
-#[tokio::test]
-async fn a_stranger_is_registered_at_the_hub_once() {
-    let ledger = Ledger::in_memory().await.unwrap();
+async fn a_stranger_is_registered_at_the_hub_once(ledger: Ledger) {
     let mut tx = ledger.write().await.unwrap();
     let (first, second) = (DeviceId::parse("s1").unwrap(), DeviceId::parse("s2").unwrap());
     assert!(auto_register(&mut tx, &tenant(), &first).await.unwrap());
@@ -131,9 +132,7 @@ async fn a_stranger_is_registered_at_the_hub_once() {
     assert!(known_device(&mut tx, &tenant(), &first).await.unwrap());
 }
 
-#[tokio::test]
-async fn maintenance_is_kept_once_and_listed_by_range() {
-    let ledger = Ledger::in_memory().await.unwrap();
+async fn maintenance_is_kept_once_and_listed_by_range(ledger: Ledger) {
     let mut tx = ledger.write().await.unwrap();
     let row = |ts, device: &str| Maintenance {
         ts: Timestamp::from_millis(ts),
@@ -171,9 +170,7 @@ async fn maintenance_is_kept_once_and_listed_by_range() {
     assert_eq!(one, rows[..1]);
 }
 
-#[tokio::test]
-async fn consumption_sent_twice_counts_once_and_two_takings_count_twice() {
-    let ledger = Ledger::in_memory().await.unwrap();
+async fn consumption_sent_twice_counts_once_and_two_takings_count_twice(ledger: Ledger) {
     let mut tx = ledger.write().await.unwrap();
     upsert(&mut tx, &tenant(), &[part("p", None)]).await.unwrap();
     upsert(&mut tx, &tenant(), &[depot("h", Echelon::Hub)]).await.unwrap();

@@ -4,6 +4,14 @@ use harbinger_core::ids::{DepotId, PartId, TenantId};
 
 use super::*;
 use crate::Ledger;
+use crate::ledger::fixture::on_both_engines;
+
+on_both_engines!(
+    a_movement_is_booked_once_and_says_so_the_second_time,
+    more_than_is_there_cannot_leave,
+    an_import_sets_levels_once_and_books_the_difference,
+    lists_page_by_part_and_depot,
+);
 
 fn at(hour: i64) -> Timestamp {
     Timestamp::from_millis(hour * 3_600_000)
@@ -22,9 +30,7 @@ fn told(on_hand: u32, in_transit: u32) -> StockLevel {
     StockLevel { part, depot, on_hand, in_transit }
 }
 
-#[tokio::test]
-async fn a_movement_is_booked_once_and_says_so_the_second_time() {
-    let ledger = Ledger::in_memory().await.unwrap();
+async fn a_movement_is_booked_once_and_says_so_the_second_time(ledger: Ledger) {
     let mut tx = ledger.write().await.unwrap();
     let (part, depot) = place();
     for expected in [Booked::Now, Booked::Before, Booked::Before] {
@@ -48,9 +54,7 @@ async fn a_movement_is_booked_once_and_says_so_the_second_time() {
 }
 
 /// A refused movement leaves nothing behind, even where the caller commits what it did besides.
-#[tokio::test]
-async fn more_than_is_there_cannot_leave() {
-    let ledger = Ledger::in_memory().await.unwrap();
+async fn more_than_is_there_cannot_leave(ledger: Ledger) {
     let mut tx = ledger.write().await.unwrap();
     let (part, depot) = place();
     adjust(&mut tx, &tenant(), at(1), &part, &depot, 2, "a").await.unwrap();
@@ -63,9 +67,7 @@ async fn more_than_is_there_cannot_leave() {
     assert_eq!((booked, level.on_hand), (Booked::Now, 0));
 }
 
-#[tokio::test]
-async fn an_import_sets_levels_once_and_books_the_difference() {
-    let ledger = Ledger::in_memory().await.unwrap();
+async fn an_import_sets_levels_once_and_books_the_difference(ledger: Ledger) {
     let mut tx = ledger.write().await.unwrap();
     assert_eq!(import(&mut tx, &tenant(), at(1), &[told(5, 2)], "imp-1").await.unwrap(), 1);
     assert_eq!(import(&mut tx, &tenant(), at(2), &[told(9, 9)], "imp-1").await.unwrap(), 0);
@@ -78,9 +80,7 @@ async fn an_import_sets_levels_once_and_books_the_difference() {
     assert_eq!(all(&mut tx, &other).await.unwrap(), []);
 }
 
-#[tokio::test]
-async fn lists_page_by_part_and_depot() {
-    let ledger = Ledger::in_memory().await.unwrap();
+async fn lists_page_by_part_and_depot(ledger: Ledger) {
     let mut tx = ledger.write().await.unwrap();
     let levels: Vec<StockLevel> = ["a", "b"]
         .iter()

@@ -5,6 +5,14 @@ use super::{
     *,
 };
 use crate::Ledger;
+use crate::ledger::fixture::on_both_engines;
+
+on_both_engines!(
+    endpoints_are_made_read_changed_listed_and_removed,
+    the_outbox_serves_each_endpoint_in_order_and_records_what_became_of_it,
+    switching_off_makes_dead_letters_and_switching_on_lets_them_be_redelivered,
+    an_endpoint_that_is_down_rests_without_the_others,
+);
 
 fn at(millis: i64) -> Timestamp {
     Timestamp::from_millis(millis)
@@ -42,9 +50,7 @@ fn two_secrets_sign_until_the_rotation_ends_and_none_is_printed() {
     assert!(!format!("{webhook:?}").contains("whsec"));
 }
 
-#[tokio::test]
-async fn endpoints_are_made_read_changed_listed_and_removed() {
-    let ledger = Ledger::in_memory().await.unwrap();
+async fn endpoints_are_made_read_changed_listed_and_removed(ledger: Ledger) {
     let mut tx = ledger.write().await.unwrap();
     let mut webhook = sample("whk_1", &["alert.*"]);
     let (acme, other) = (webhook.tenant.clone(), TenantId::parse("other").unwrap());
@@ -62,9 +68,7 @@ async fn endpoints_are_made_read_changed_listed_and_removed() {
     assert_eq!(active(&mut tx, &acme).await.unwrap().len(), 1);
 }
 
-#[tokio::test]
-async fn the_outbox_serves_each_endpoint_in_order_and_records_what_became_of_it() {
-    let ledger = Ledger::in_memory().await.unwrap();
+async fn the_outbox_serves_each_endpoint_in_order_and_records_what_became_of_it(ledger: Ledger) {
     let mut tx = ledger.write().await.unwrap();
     let endpoints = [sample("whk_1", &["alert.*"]), sample("whk_2", &["model.trained"])];
     for endpoint in &endpoints {
@@ -113,9 +117,7 @@ async fn the_outbox_serves_each_endpoint_in_order_and_records_what_became_of_it(
     assert!(matches!(outbox::redeliver(&mut tx, &endpoints[0], "dlv_none", at(0)).await, Err(Error::NotFound { .. })));
 }
 
-#[tokio::test]
-async fn switching_off_makes_dead_letters_and_switching_on_lets_them_be_redelivered() {
-    let ledger = Ledger::in_memory().await.unwrap();
+async fn switching_off_makes_dead_letters_and_switching_on_lets_them_be_redelivered(ledger: Ledger) {
     let mut tx = ledger.write().await.unwrap();
     let webhook = sample("whk_1", &[]);
     insert(&mut tx, &webhook).await.unwrap();
@@ -134,9 +136,7 @@ async fn switching_off_makes_dead_letters_and_switching_on_lets_them_be_redelive
     assert_eq!(outbox::prune(&mut tx, at(1_000)).await.unwrap(), 0);
 }
 
-#[tokio::test]
-async fn an_endpoint_that_is_down_rests_without_the_others() {
-    let ledger = Ledger::in_memory().await.unwrap();
+async fn an_endpoint_that_is_down_rests_without_the_others(ledger: Ledger) {
     let mut tx = ledger.write().await.unwrap();
     let endpoints = [sample("whk_1", &[]), sample("whk_2", &[])];
     for endpoint in &endpoints {
