@@ -18,11 +18,12 @@ use harbinger_alerts::{
     Alerts, HysteresisOptions, Metrics,
     webhook::{Deliverer, Guard, Handle, Options, SigningKey, endpoint, sign},
 };
-use harbinger_core::{Clock, Duration, ManualClock, TenantId, Timestamp};
+use harbinger_core::{Clock, Duration, ManualClock, SystemClock, TenantId, Timestamp};
 use harbinger_store::{
     Ledger,
     ledger::{
         changes,
+        leases::{Keeper, Lease},
         webhooks::{
             self, Webhook, WebhookState,
             outbox::{self, Delivery, DeliveryState},
@@ -120,8 +121,12 @@ impl World {
     }
 
     fn deliverer_with(&self, options: Options) -> Deliverer {
+        self.deliverer_under(Lease::unshared(), options)
+    }
+
+    fn deliverer_under(&self, lease: Lease, options: Options) -> Deliverer {
         let random = ChaCha8Rng::seed_from_u64(7);
-        Deliverer::build(options, self.ledger.clone(), self.clock.clone(), random, Metrics::default()).unwrap()
+        Deliverer::build(options, self.ledger.clone(), lease, self.clock.clone(), random, Metrics::default()).unwrap()
     }
 
     fn deliverer(&self) -> Deliverer {
@@ -464,5 +469,43 @@ async fn private_addresses_are_refused_by_number_and_by_name() {
         let delivery = &world.deliveries(&webhook).await[0];
         assert_eq!((delivery.state, delivery.last_status), (DeliveryState::Pending, None));
         assert!(delivery.last_error.as_deref().unwrap().contains("not public"), "{:?}", delivery.last_error);
+    }
+}
+
+/// Two processes on one ledger: both look at the outbox all the time, and only the one whose lease it is sends.
+#[tokio::test]
+async fn of_two_deliverers_the_holder_of_the_lease_sends_and_the_other_follows() {
+    let (world, receiver) = (World::new().await, Receiver::start().await);
+    world.endpoint(&receiver.url).await;
+    let length = Duration::from_millis(1_200);
+    let (mut leases, mut keepers, mut services) = (Vec::new(), Vec::new(), Vec::new());
+    let (shutdown, poll_interval, timeout) =
+        (CancellationToken::new(), StdDuration::from_millis(5), StdDuration::from_millis(400));
+    for holder in ["a", "b"] {
+        let (keeper, lease) =
+            Keeper::build(world.ledger.clone(), Arc::new(SystemClock), "webhooks", holder.to_owned(), length);
+        let options = Options { guard: World::own_network(), poll_interval, timeout, ..Options::default() };
+        services.push(tokio::spawn(world.deliverer_under(lease.clone(), options).run(shutdown.clone())));
+        let stop = CancellationToken::new();
+        let task = tokio::spawn(keeper.run(stop.clone().cancelled_owned()));
+        leases.push(lease);
+        keepers.push((stop, task));
+        until("one of them holds", async || leases[0].permit(Duration::ZERO).is_some()).await;
+    }
+    for n in 0..20 {
+        world.publish(&format!("trf_{n}")).await;
+    }
+    until("all arrived", async || receiver.received().len() >= 20).await;
+    assert!(leases[1].permit(Duration::ZERO).is_none());
+    // The holder dies without giving anything back.
+    keepers[0].1.abort();
+    world.publish("trf_after").await;
+    until("the last arrived", async || receiver.received().len() >= 21).await;
+    until("the other holds", async || leases[1].permit(Duration::ZERO).is_some()).await;
+    let ids: std::collections::BTreeSet<String> = receiver.received().into_iter().map(|one| one.id).collect();
+    assert_eq!((ids.len(), receiver.received().len()), (21, 21), "each message once");
+    shutdown.cancel();
+    for service in services {
+        service.await.unwrap();
     }
 }

@@ -239,17 +239,22 @@ impl Worker {
         if let (Some(scored), Some(model)) = (scored, self.champion(tenant).await?) {
             return Ok(Some((scored + model.every, model.every)));
         }
-        // The first step of all: how often the fleet reports has to be seen before it can be walked.
+        // The first step of all, or of a process that goes on with what another began: how often the fleet reports has to be
+        // seen before it can be walked.
         let keys = reading::first_devices(tenant, extents);
         let sample = self.store.scan_many(keys, harbinger_core::TimeRange::ALL).await?;
         let Some(cadence) = cadence(sample.iter()) else { return Ok(None) };
-        let Some(first) = extents.iter().map(|extent| extent.first).min() else { return Ok(None) };
         let every = self.options.every.unwrap_or_else(|| default_every(cadence));
+        if let Some(scored) = scored {
+            return Ok(Some((scored + every, every)));
+        }
+        let Some(first) = extents.iter().map(|extent| extent.first).min() else { return Ok(None) };
         let two_readings = Duration::from_millis(2 * cadence.millis());
         Ok(Some(((first + two_readings).ceil_to(every), every)))
     }
 
-    /// The tenant's champion, from memory or from its file.
+    /// The tenant's champion, from memory or from its file; `None` where its file lies in another process's folder: then the
+    /// next cycle trains one of its own.
     async fn champion(&mut self, tenant: &TenantId) -> Result<Option<Arc<Model>>, Error> {
         if let Some(model) = self.standing.get(tenant).and_then(|standing| standing.model.clone()) {
             return Ok(Some(model));
@@ -258,6 +263,9 @@ impl Worker {
         let Some(row) = models::champion(&mut read, tenant).await? else { return Ok(None) };
         drop(read);
         let folder = self.options.models.join(tenant.as_str()).join(&row.version);
+        if !folder.exists() {
+            return Ok(None);
+        }
         let model = Arc::new(blocking(move || Model::open(&folder)).await??);
         self.standing.entry(tenant.clone()).or_default().model = Some(Arc::clone(&model));
         Ok(Some(model))

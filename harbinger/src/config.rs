@@ -12,6 +12,7 @@ use anyhow::Context;
 use harbinger_alerts::HysteresisOptions;
 use harbinger_core::Duration;
 use harbinger_ingest as ingest;
+use harbinger_store::ledger::Url;
 use serde::{Deserialize, Serialize};
 
 /// Prefix of environment variables that are settings.
@@ -23,6 +24,8 @@ const PREFIX: &str = "HARBINGER__";
 pub(crate) struct Config {
     /// Where data lies: telemetry.db, ledger.db and models. Made where it is missing.
     pub(crate) data: Data,
+    /// Where the ledger is.
+    pub(crate) ledger: Ledger,
     /// The HTTP interface.
     pub(crate) api: Api,
     /// Intake of telemetry: MQTT listener, HTTP, other brokers.
@@ -48,6 +51,25 @@ pub(crate) struct Data {
 impl Default for Data {
     fn default() -> Self {
         Self { folder: PathBuf::from("harbinger-data") }
+    }
+}
+
+/// The ledger: everything that is not telemetry.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Ledger {
+    /// `postgres://user:password@host/database` of a server that several processes may share; `ledger.db` in the data folder
+    /// where empty. Printed without its password.
+    pub(crate) url: Url,
+    /// Where a ledger is shared: how long the work of a process that died - webhooks, scoring, planning - waits for another
+    /// to take it over; wall time, 1s or more. Clocks may differ by a quarter of it, and webhook receivers have a third
+    /// of it to answer. A minute: longer than a restart of the server, shorter than anybody waits for a part.
+    pub(crate) lease: Duration,
+}
+
+impl Default for Ledger {
+    fn default() -> Self {
+        Self { url: Url::default(), lease: Duration::from_secs(60) }
     }
 }
 
@@ -174,7 +196,11 @@ impl Config {
                 .with_context(|| format!("environment variable {name} is not a setting"))?;
         }
         let source = file.map_or_else(|| "the environment".to_owned(), |file| file.display().to_string());
-        Self::deserialize(toml::Value::Table(tree)).with_context(|| format!("settings in {source} are not valid"))
+        let config = Self::deserialize(toml::Value::Table(tree))
+            .with_context(|| format!("settings in {source} are not valid"))?;
+        let lease = config.ledger.lease;
+        anyhow::ensure!(lease >= Duration::from_secs(1), "ledger.lease in {source} is {lease}, not 1s or more");
+        Ok(config)
     }
 
     /// What is legal and dangerous, in words.
@@ -231,6 +257,7 @@ mod tests {
         let config = from(&[
             ("HARBINGER__API__ADDRESS", "127.0.0.1:9"),
             ("HARBINGER__ANALYTICS__HORIZONS", "[\"24h\", \"7d\"]"),
+            ("HARBINGER__LEDGER__URL", "postgres://eve:s3cret@db/ledger"),
             ("HARBINGER__ORDERS__APPROVE_TRANSFERS_UP_TO", "500.0"),
             ("HARBINGER__INGEST__MQTT__CONNECTIONS_MAX", "7"),
             ("PATH", "/bin"),
@@ -238,6 +265,8 @@ mod tests {
         .unwrap();
         assert_eq!(config.api.address.port(), 9);
         assert_eq!(config.analytics.horizons.len(), 2);
+        assert_eq!(config.ledger.url.expose(), "postgres://eve:s3cret@db/ledger");
+        assert!(!toml::to_string_pretty(&config).unwrap().contains("s3cret"), "a password is not printed");
         assert_eq!(config.orders.approve_transfers_up_to, 500.0);
         assert_eq!(config.ingest.mqtt.connections_max, 7);
     }
@@ -246,6 +275,12 @@ mod tests {
     fn an_unknown_key_is_named() {
         let error = format!("{:#}", from(&[("HARBINGER__API__COLOUR", "red")]).unwrap_err());
         assert!(error.contains("colour"), "{error}");
+    }
+
+    #[test]
+    fn a_lease_too_short_to_be_kept_is_refused() {
+        let error = format!("{:#}", from(&[("HARBINGER__LEDGER__LEASE", "10ms")]).unwrap_err());
+        assert!(error.contains("ledger.lease") && error.contains("1s or more"), "{error}");
     }
 
     #[test]

@@ -6,6 +6,7 @@
 mod conduct;
 mod control;
 mod gate;
+mod leases;
 
 use std::{net::SocketAddr, path::PathBuf, sync::Arc};
 
@@ -20,7 +21,7 @@ use harbinger_core::{Clock, SystemClock};
 use harbinger_ingest::{Pipeline, consumer::Consumer, http::IngestTenant, mqtt::Listener};
 use harbinger_store::{
     Ledger,
-    ledger::keys::Scope,
+    ledger::{Url, keys::Scope},
     telemetry::{self, EmbeddedStore, SharedStore},
 };
 use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng};
@@ -30,6 +31,7 @@ use tokio_util::sync::CancellationToken;
 use crate::config::Config;
 use conduct::{Conductor, Policy};
 use control::{EventTimes, ServiceControl};
+use leases::Leases;
 
 /// How long stopping may take before the process ends anyway: the log makes that safe.
 const STOP_WITHIN: std::time::Duration = std::time::Duration::from_secs(9);
@@ -51,16 +53,19 @@ pub(crate) struct Service {
     stop_doors: CancellationToken,
     /// Stops what works on what was taken in.
     stop_rooms: CancellationToken,
+    /// Gives back what this process alone was to do.
+    stop_leases: CancellationToken,
     doors: Vec<(&'static str, JoinHandle<()>)>,
     rooms: Vec<(&'static str, JoinHandle<()>)>,
+    keepers: Vec<(&'static str, JoinHandle<()>)>,
 }
 
-/// Paths inside the data folder.
+/// Where data lies: paths inside the data folder, and the ledger, which may be elsewhere.
 pub(crate) struct DataFolder {
     /// The telemetry file.
     pub(crate) telemetry: PathBuf,
-    /// The ledger file.
-    pub(crate) ledger: PathBuf,
+    /// The ledger.
+    pub(crate) ledger: Url,
     /// The folder of model files.
     pub(crate) models: PathBuf,
 }
@@ -72,7 +77,10 @@ impl DataFolder {
         fs_err::create_dir_all(folder)?;
         Ok(Self {
             telemetry: folder.join("telemetry.db"),
-            ledger: folder.join("ledger.db"),
+            ledger: match &config.ledger.url {
+                url if url.is_empty() => Url::of_file(&folder.join("ledger.db")),
+                url => url.clone(),
+            },
             models: folder.join("models"),
         })
     }
@@ -89,7 +97,8 @@ impl Service {
         let path = folder.telemetry.clone();
         let telemetry: SharedStore =
             tokio::task::spawn_blocking(move || EmbeddedStore::open(telemetry::Options::at(path))).await??;
-        let ledger = Ledger::open(&folder.ledger).await?;
+        let ledger = Ledger::connect(&folder.ledger).await?;
+        let leases = Leases::of(&ledger, &clock, config.ledger.lease);
         let mut registry = prometheus_client::registry::Registry::default();
         let alerts_metrics = harbinger_alerts::Metrics::register(&mut registry);
         let alerts = Alerts::new(config.alerts.hysteresis(), Arc::clone(&clock), alerts_metrics.clone());
@@ -98,9 +107,14 @@ impl Service {
             Pipeline::new(config.ingest.pipeline.clone(), Arc::clone(&telemetry), Arc::clone(&clock), registrar);
         pipeline.metrics().register(&mut registry);
         let guard = Guard { allow_private: config.webhooks.allow_private, allow_http: config.webhooks.allow_http };
-        let options = delivery::Options { guard, ..delivery::Options::default() };
-        let deliverer =
-            delivery::Deliverer::build(options, ledger.clone(), Arc::clone(&clock), jitter(), alerts_metrics)?;
+        let deliverer = delivery::Deliverer::build(
+            leases::delivery_options(guard, ledger.engine(), config.ledger.lease),
+            ledger.clone(),
+            leases.webhooks.clone(),
+            Arc::clone(&clock),
+            jitter(),
+            alerts_metrics,
+        )?;
         let event_times = Arc::new(EventTimes::default());
         let (orders, commands) = tokio::sync::mpsc::channel(16);
         let control = Arc::new(ServiceControl {
@@ -127,6 +141,7 @@ impl Service {
             worker: worker::Worker::new(Arc::clone(&telemetry), ledger.clone(), worker_options(config, folder.models)),
             telemetry: Arc::clone(&telemetry),
             ledger: ledger.clone(),
+            lease: leases.analytics.clone(),
             alerts,
             clock: Arc::clone(&clock),
             policy: Policy::of(&config.orders),
@@ -157,7 +172,7 @@ impl Service {
         let interface = state.clone();
         let router = harbinger_api::app_with(state, intake, None);
 
-        let (stop_doors, stop_rooms) = (CancellationToken::new(), CancellationToken::new());
+        let [stop_doors, stop_rooms, stop_leases] = [(); 3].map(|()| CancellationToken::new());
         let mut doors = vec![("mqtt", tokio::spawn(listener.run(stop_doors.clone())))];
         for options in &config.ingest.consumers {
             let consumer = Consumer::new(options.clone(), pipeline.clone())?;
@@ -177,15 +192,39 @@ impl Service {
             ("webhooks", tokio::spawn(deliverer.run(stop_rooms.clone()))),
             ("analytics", tokio::spawn(conductor.run(stop_rooms.clone()))),
         ];
+        let keepers = leases.keep(&stop_leases);
         for part in ["telemetry", "ledger", "mqtt", "analytics"] {
             readiness.set(part, Ok(()));
         }
-        Ok(Self { api_address, mqtt_address, ledger, telemetry, interface, stop_doors, stop_rooms, doors, rooms })
+        Ok(Self {
+            api_address,
+            mqtt_address,
+            ledger,
+            telemetry,
+            interface,
+            stop_doors,
+            stop_rooms,
+            stop_leases,
+            doors,
+            rooms,
+            keepers,
+        })
     }
 
     /// Works until `shutdown`, or until a task ends that should not have; then stops in order.
     pub(crate) async fn run(self, shutdown: CancellationToken) -> anyhow::Result<()> {
-        let Self { ledger, telemetry, interface, stop_doors, stop_rooms, mut doors, mut rooms, .. } = self;
+        let Self {
+            ledger,
+            telemetry,
+            interface,
+            stop_doors,
+            stop_rooms,
+            stop_leases,
+            mut doors,
+            mut rooms,
+            keepers,
+            ..
+        } = self;
         let failed = tokio::select! {
             () = shutdown.cancelled() => None,
             name = first_to_end(&mut doors) => Some(name),
@@ -200,6 +239,8 @@ impl Service {
             }
             stop_rooms.cancel();
             finish(rooms).await;
+            stop_leases.cancel();
+            finish(keepers).await;
             if let Err(error) = telemetry.close().await {
                 tracing::error!(%error, "the telemetry store did not close; it recovers at the next start");
             }

@@ -20,6 +20,7 @@ pub mod audit;
 mod bulk;
 pub mod changes;
 mod column;
+pub mod copy;
 mod engine;
 #[cfg(test)]
 mod fixture;
@@ -138,7 +139,7 @@ impl Ledger {
     /// # Errors
     /// [`Error::Open`] with the path and the cause.
     pub async fn open(path: &Path) -> Result<Self, Error> {
-        Self::connect(&Url::from(format!("sqlite://{}?mode=rwc", path.display()).as_str())).await
+        Self::connect(&Url::of_file(path)).await
     }
 
     /// Opens the ledger at a URL, `sqlite://...` or `postgres://...`, and brings its tables up to date.

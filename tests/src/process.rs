@@ -72,6 +72,12 @@ impl Process {
         Ok(Self { id, happenings, printed: Vec::new(), ended: None })
     }
 
+    /// Its process id.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.id
+    }
+
     /// All lines so far that some wait has seen.
     #[must_use]
     pub fn printed(&self) -> &[String] {

@@ -38,6 +38,7 @@ pub struct Place {
     /// Where the MQTT listener listens.
     pub mqtt: SocketAddr,
     data: PathBuf,
+    settings: Vec<(String, String)>,
 }
 
 impl Server {
@@ -51,14 +52,14 @@ impl Server {
         let mut command = command()?;
         command.arg("run").arg("--data").arg(data);
         command.env("HARBINGER__API__ADDRESS", "127.0.0.1:0").env("HARBINGER__INGEST__MQTT__ADDRESS", "127.0.0.1:0");
-        for (name, value) in settings {
-            command.env(format!("HARBINGER__{name}"), value);
-        }
+        let settings: Vec<(String, String)> =
+            settings.iter().map(|(name, value)| (format!("HARBINGER__{name}"), (*value).to_owned())).collect();
+        command.envs(settings.iter().map(|(name, value)| (name, value)));
         let mut process = Process::start(&mut command)?;
         let api = process.wait_for_line(START, |line| line.strip_prefix("interface http://")?.parse().ok())?;
         let mqtt = process.wait_for_line(START, |line| line.strip_prefix("mqtt mqtt://")?.parse().ok())?;
         process.wait_for_line(START, |line| (line == "ready").then_some(()))?;
-        Ok(Self { process, place: Place { api, mqtt, data: data.to_owned() } })
+        Ok(Self { process, place: Place { api, mqtt, data: data.to_owned(), settings } })
     }
 
     /// Ends the service as a power failure would.
@@ -84,7 +85,9 @@ impl Place {
     /// Where `harbinger keys create` fails.
     pub fn key(&self, tenant: &str, scopes: &str) -> anyhow::Result<String> {
         let data = self.data.to_str().context("the data folder's name is text")?;
-        let made = harbinger(&["keys", "create", "--tenant", tenant, "--scope", scopes, "--data", data])?;
+        let arguments = ["keys", "create", "--tenant", tenant, "--scope", scopes, "--data", data];
+        let settings: Vec<(&str, &str)> = self.settings.iter().map(|(n, v)| (n.as_str(), v.as_str())).collect();
+        let made = harbinger_with(&arguments, &settings)?;
         ensure!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
         Ok(String::from_utf8(made.stdout)?.trim().to_owned())
     }

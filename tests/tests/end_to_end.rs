@@ -22,5 +22,7 @@ mod readme;
 mod shutdown;
 #[path = "end_to_end/the_loop.rs"]
 mod the_loop;
+#[path = "end_to_end/two_processes.rs"]
+mod two_processes;
 #[path = "end_to_end/webhooks.rs"]
 mod webhooks;

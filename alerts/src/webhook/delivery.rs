@@ -5,7 +5,9 @@
 //! for up to five minutes, so that a long queue does not become a long row of failures. No transaction is open while a request is on its way. What became of an
 //! attempt is written after it: a crash in between sends again, with the same message id.
 //!
-//! **Invariant**: one deliverer a ledger.
+//! **Invariant**: one deliverer a ledger. Processes that share a ledger share a [`Lease`]: only its holder sends, and begins
+//! no request that could outlast what it counts on. Since a lease is for the whole outbox, deliveries stay in order when
+//! it changes hands.
 
 use std::{
     collections::HashSet,
@@ -14,7 +16,10 @@ use std::{
 };
 
 use harbinger_core::{Clock, Duration, Timestamp};
-use harbinger_store::{Ledger, ledger::webhooks::outbox};
+use harbinger_store::{
+    Ledger,
+    ledger::{leases::Lease, webhooks::outbox},
+};
 use rand::RngCore;
 use tokio::{
     sync::{Notify, Semaphore},
@@ -77,6 +82,7 @@ pub struct Handle {
 struct Shared {
     options: Options,
     ledger: Ledger,
+    lease: Lease,
     /// Wall clock.
     clock: Arc<dyn Clock>,
     client: reqwest::Client,
@@ -91,13 +97,14 @@ struct Shared {
 }
 
 impl Deliverer {
-    /// `clock` is the wall clock; `random` spreads retries.
+    /// `lease` says whether this process delivers; `clock` is the wall clock; `random` spreads retries.
     ///
     /// # Errors
     /// [`Error::Client`] where the HTTP client cannot be made.
     pub fn build(
         options: Options,
         ledger: Ledger,
+        lease: Lease,
         clock: Arc<dyn Clock>,
         random: impl RngCore + Send + 'static,
         metrics: Metrics,
@@ -106,7 +113,7 @@ impl Deliverer {
         let places = Arc::new(Semaphore::new(options.endpoints_at_once));
         let random: Mutex<Box<dyn RngCore + Send>> = Mutex::new(Box::new(random));
         let (wake, idle, busy) = (Notify::new(), Notify::new(), Mutex::default());
-        let shared = Shared { options, ledger, clock, client, random, metrics, wake, busy, idle, places };
+        let shared = Shared { options, ledger, lease, clock, client, random, metrics, wake, busy, idle, places };
         Ok(Self { shared: Arc::new(shared) })
     }
 
@@ -158,7 +165,7 @@ impl Handle {
     }
 
     /// Attempts everything that is due now, whether or not the service runs, and returns when nothing is due and no
-    /// request is on its way. For tests and for a last delivery by hand.
+    /// request is on its way, or where another process delivers. For tests and for a last delivery by hand.
     ///
     /// # Errors
     /// [`Error::Ledger`].
@@ -187,6 +194,12 @@ type Turn = Result<Result<(), Error>, tokio::task::JoinError>;
 impl Shared {
     fn busy(&self) -> std::sync::MutexGuard<'_, HashSet<String>> {
         self.busy.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether this process is the one that delivers, for as long as a request may take.
+    fn may_send(&self) -> bool {
+        let timeout = i64::try_from(self.options.timeout.as_millis()).unwrap_or(i64::MAX);
+        self.lease.permit(Duration::from_millis(timeout)).is_some()
     }
 
     async fn look(
@@ -221,6 +234,9 @@ impl Shared {
             outbox::endpoints_due(&mut reader, self.clock.now()).await?
         };
         for webhook_id in due {
+            if !self.may_send() {
+                break;
+            }
             if !self.busy().insert(webhook_id.clone()) {
                 continue;
             }

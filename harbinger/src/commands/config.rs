@@ -1,6 +1,6 @@
 //! `harbinger config`: say which settings are in force, or what is wrong with them.
 
-use harbinger_store::{Ledger, ledger};
+use harbinger_store::Ledger;
 
 use super::run;
 use crate::service::DataFolder;
@@ -16,7 +16,7 @@ pub(crate) struct Arguments {
 enum Action {
     /// Print the settings in force as TOML, defaults included
     Print(run::Arguments),
-    /// Check the settings, and that the data folder and both addresses can be used
+    /// Check the settings, and that the data folder, the ledger and both addresses can be used
     Check(run::Arguments),
 }
 
@@ -42,9 +42,9 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<()> {
     }
     match DataFolder::open(&config) {
         Ok(folder) => {
-            let opened: Result<Ledger, ledger::Error> = Ledger::open(&folder.ledger).await;
-            if let Err(error) = opened {
-                problems.push(format!("data.folder: {error}"));
+            if let Err(error) = Ledger::connect(&folder.ledger).await {
+                let key = if config.ledger.url.is_empty() { "data.folder" } else { "ledger.url" };
+                problems.push(format!("{key}: {:#}", anyhow::Error::from(error)));
             }
         }
         Err(error) => problems.push(format!("data.folder: {error:#}")),

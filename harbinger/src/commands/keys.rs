@@ -1,4 +1,4 @@
-//! `harbinger keys`: make, list and revoke API keys in the ledger of a data folder, whether the service runs or not.
+//! `harbinger keys`: make, list and revoke API keys in the ledger, whether the service runs or not.
 
 use harbinger_core::{Clock, SystemClock, TenantId};
 use harbinger_store::{
@@ -56,7 +56,7 @@ enum Action {
 }
 
 async fn ledger_of(place: &run::Arguments) -> anyhow::Result<Ledger> {
-    Ok(Ledger::open(&DataFolder::open(&place.settings()?)?.ledger).await?)
+    Ok(Ledger::connect(&DataFolder::open(&place.settings()?)?.ledger).await?)
 }
 
 /// Does what was asked and says what came of it.

@@ -2,6 +2,9 @@
 //!
 //! A cycle's progress is written with the rest of it. Where the process dies before the commit, the worker finds the same
 //! cycle again; after the commit it goes on behind it. Nothing is applied twice and nothing is left out.
+//!
+//! Of the processes that share a ledger the holder of a lease works; the others follow event time and wait. Whatever was
+//! computed under the lease is applied in a transaction that asks whether it has not changed hands since.
 
 use std::{
     sync::Arc,
@@ -19,7 +22,8 @@ use harbinger_core::{Clock, Probability, Severity, TenantId, Timestamp, fleet::P
 use harbinger_store::{
     Ledger,
     ledger::{
-        self, Connection, changes,
+        self, Connection, WriteTransaction, changes,
+        leases::{self, Lease, Permit},
         models::{self, State},
         orders::{self, Order, OrderKind},
         plans::{self, PlanRow},
@@ -32,7 +36,7 @@ use serde_json::json;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
-use super::control::EventTimes;
+use super::{control::EventTimes, leases::ANALYTICS};
 use crate::config;
 
 /// The failure mode of an alert that a model raised.
@@ -88,6 +92,8 @@ enum Error {
     Alerts(#[from] harbinger_alerts::Error),
     #[error(transparent)]
     Telemetry(#[from] harbinger_store::telemetry::Error),
+    #[error("another process took over meanwhile: what was found here is left out, and found again there")]
+    Superseded,
     #[error("a plan could not be written as JSON")]
     Json(#[from] serde_json::Error),
 }
@@ -97,6 +103,7 @@ pub(super) struct Conductor {
     pub(super) worker: Worker,
     pub(super) telemetry: SharedStore,
     pub(super) ledger: Ledger,
+    pub(super) lease: Lease,
     pub(super) alerts: Alerts,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) policy: Policy,
@@ -152,7 +159,7 @@ impl Conductor {
         }
     }
 
-    /// One cycle for each tenant that has come far enough; whether any had.
+    /// One cycle for each tenant that has come far enough, where it is this process that works; whether any had.
     async fn round(&mut self, quiet: bool, shutdown: &CancellationToken) -> Result<bool, Error> {
         let mut worked = false;
         for tenant in self.telemetry.tenants().await? {
@@ -162,9 +169,14 @@ impl Conductor {
             if let Some(at) = watermark(&self.telemetry.extents(&tenant).await?) {
                 self.event_times.set(&tenant, at);
             }
+            let Some(permit) = self.lease.permit(harbinger_core::Duration::ZERO) else {
+                // Whoever works meanwhile changes what this worker knows of the tenant.
+                self.worker.forget(&tenant);
+                continue;
+            };
             let Some(cycle) = self.worker.next(&tenant, quiet).await? else { continue };
             worked = true;
-            if let Err(error) = self.apply(&cycle).await {
+            if let Err(error) = self.apply(&cycle, permit).await {
                 self.worker.forget(&tenant);
                 return Err(error);
             }
@@ -188,9 +200,9 @@ impl Conductor {
     }
 
     /// Writes everything that a cycle found, and how far it came, in one transaction.
-    async fn apply(&self, cycle: &Cycle) -> Result<(), Error> {
+    async fn apply(&self, cycle: &Cycle, permit: Permit) -> Result<(), Error> {
         let started = Instant::now();
-        let mut tx = self.ledger.write().await?;
+        let mut tx = self.write_under(permit).await?;
         let tenant = &cycle.tenant;
         registry::ensure_tenant(&mut tx, tenant, self.clock.now()).await?;
         if cycle.trained {
@@ -210,6 +222,12 @@ impl Conductor {
             trained = cycle.trained, millis = started.elapsed().as_millis(), "cycle applied"
         );
         Ok(())
+    }
+
+    /// A transaction for what was found since `permit` was given.
+    async fn write_under(&self, permit: Permit) -> Result<WriteTransaction, Error> {
+        let mut tx = self.ledger.write().await?;
+        if permit.stands(&mut tx).await? { Ok(tx) } else { Err(Error::Superseded) }
     }
 
     async fn keep_model(&self, tx: &mut Connection, tenant: &TenantId, model: &Model) -> Result<(), Error> {
@@ -285,31 +303,53 @@ impl Conductor {
     }
 
     async fn obey(&mut self, command: Command) {
-        match command {
-            Command::Plan { tenant, as_of, answer } => {
-                let planned = self.plan_now(&tenant, as_of).await.map_err(failed("plan"));
-                // Whoever asked may have gone; the plan stands all the same.
-                let _ = answer.send(planned.and_then(|id| id.ok_or_else(nothing_yet)));
+        let permit = self.lease.permit(harbinger_core::Duration::ZERO);
+        // Whoever asked may have gone; what was done stands all the same.
+        let _ = match (command, permit) {
+            (Command::Plan { answer, .. } | Command::Train { answer, .. }, None) => {
+                answer.send(Err(self.elsewhere().await))
             }
-            Command::Train { tenant, answer } => {
-                let trained = self.train_now(&tenant).await.map_err(failed("train"));
-                let _ = answer.send(trained.and_then(|version| version.ok_or_else(nothing_yet)));
+            (Command::Plan { tenant, as_of, answer }, Some(permit)) => {
+                let planned = self.plan_now(&tenant, as_of, permit).await.map_err(failed("plan"));
+                answer.send(planned.and_then(|id| id.ok_or_else(nothing_yet)))
             }
-        }
+            (Command::Train { tenant, answer }, Some(permit)) => {
+                let trained = self.train_now(&tenant, permit).await.map_err(failed("train"));
+                answer.send(trained.and_then(|version| version.ok_or_else(nothing_yet)))
+            }
+        };
         self.tell();
     }
 
-    async fn plan_now(&mut self, tenant: &TenantId, as_of: Option<Timestamp>) -> Result<Option<String>, Error> {
+    /// What is answered to whoever asks a process that does not work.
+    async fn elsewhere(&self) -> ControlError {
+        let holder = async {
+            let mut read = self.ledger.read().await?;
+            leases::holder(&mut read, ANALYTICS, self.clock.now()).await
+        };
+        ControlError::Conflict(match holder.await {
+            Ok(Some(holder)) => format!("process {holder} plans and trains for all that share this ledger: ask it"),
+            Ok(None) => "no process plans and trains at this moment: send again in a while".to_owned(),
+            Err(error) => format!("who plans and trains is not known: {error}"),
+        })
+    }
+
+    async fn plan_now(
+        &mut self,
+        tenant: &TenantId,
+        as_of: Option<Timestamp>,
+        permit: Permit,
+    ) -> Result<Option<String>, Error> {
         let Some(plan) = self.worker.plan_now(tenant, as_of).await? else { return Ok(None) };
-        let mut tx = self.ledger.write().await?;
+        let mut tx = self.write_under(permit).await?;
         let plan_id = self.keep_plan(&mut tx, tenant, &plan).await?;
         tx.commit().await.map_err(ledger::Error::from)?;
         Ok(Some(plan_id))
     }
 
-    async fn train_now(&mut self, tenant: &TenantId) -> Result<Option<String>, Error> {
+    async fn train_now(&mut self, tenant: &TenantId, permit: Permit) -> Result<Option<String>, Error> {
         let Some(model) = self.worker.train_now(tenant).await? else { return Ok(None) };
-        let mut tx = self.ledger.write().await?;
+        let mut tx = self.write_under(permit).await?;
         self.keep_model(&mut tx, tenant, &model).await?;
         tx.commit().await.map_err(ledger::Error::from)?;
         self.worker.forget(tenant);

@@ -14,6 +14,7 @@ use super::{Ledger, Url};
 
 // The helper of the workspace's end-to-end tests: that crate leans on this one, so it is included and not depended on.
 #[path = "../../../tests/src/postgres.rs"]
+#[expect(unreachable_pub, reason = "it is public where it is at home")]
 mod postgres;
 
 pub(crate) use postgres::Postgres;

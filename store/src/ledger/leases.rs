@@ -14,7 +14,7 @@ use super::{Connection, Error, column};
 
 pub mod keeper;
 
-pub use keeper::{Keeper, Lease};
+pub use keeper::{Keeper, Lease, Permit};
 
 /// How often a lease has changed hands; rises with each holder.
 pub type Token = i64;

@@ -1,6 +1,6 @@
 //! Where a ledger is. A URL may hold a password, so it is shown without it everywhere but to the driver.
 
-use std::fmt;
+use std::{fmt, path::Path};
 
 use serde::{Deserialize, Serialize, Serializer};
 
@@ -13,6 +13,12 @@ const HIDDEN: &str = "***";
 pub struct Url(String);
 
 impl Url {
+    /// Of a SQLite file, which is made where it is missing.
+    #[must_use]
+    pub fn of_file(path: &Path) -> Self {
+        Self(format!("sqlite://{}?mode=rwc", path.display()))
+    }
+
     /// Whether nothing is named.
     #[must_use]
     pub fn is_empty(&self) -> bool {

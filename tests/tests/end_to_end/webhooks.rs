@@ -28,26 +28,27 @@ const HANG: u16 = 0;
 
 /// What a receiver was sent.
 #[derive(Debug, Clone)]
-struct Received {
+pub(crate) struct Received {
     headers: Vec<(String, String)>,
     body: String,
 }
 
 impl Received {
-    fn header(&self, name: &str) -> &str {
+    pub(crate) fn header(&self, name: &str) -> &str {
         &self.headers.iter().find(|(own, _)| own == name).unwrap_or_else(|| panic!("no {name}: {:?}", self.headers)).1
     }
 }
 
 /// Somebody's web server.
-struct Receiver {
-    address: SocketAddr,
+pub(crate) struct Receiver {
+    /// Where it listens.
+    pub(crate) address: SocketAddr,
     status: Arc<AtomicU16>,
     received: Arc<Mutex<Vec<Received>>>,
 }
 
 impl Receiver {
-    fn open(listener: TcpListener, status: u16) -> Self {
+    pub(crate) fn open(listener: TcpListener, status: u16) -> Self {
         let address = listener.local_addr().unwrap();
         let (status, received) = (Arc::new(AtomicU16::new(status)), Arc::<Mutex<Vec<Received>>>::default());
         let (answers, log) = (Arc::clone(&status), Arc::clone(&received));
@@ -60,7 +61,7 @@ impl Receiver {
         Self { address, status, received }
     }
 
-    fn received(&self) -> Vec<Received> {
+    pub(crate) fn received(&self) -> Vec<Received> {
         self.received.lock().unwrap().clone()
     }
 }
@@ -93,9 +94,10 @@ fn serve(stream: TcpStream, answers: &AtomicU16, log: &Mutex<Vec<Received>>) -> 
     Some(())
 }
 
-fn create(client: &Client, address: SocketAddr) -> (String, String) {
+/// Makes an endpoint that wants these types of events, all of them where there are none; its id and secret.
+pub(crate) fn create(client: &Client, address: SocketAddr, event_types: &[&str]) -> (String, String) {
     let url = format!("http://{address}/hook");
-    let made = client.post("/api/v1/webhooks", &json!({"url": url, "event_types": ["model.*"]})).unwrap();
+    let made = client.post("/api/v1/webhooks", &json!({"url": url, "event_types": event_types})).unwrap();
     let made = made.json().unwrap();
     (made["webhook_id"].as_str().unwrap().to_owned(), made["secret"].as_str().unwrap().to_owned())
 }
@@ -133,10 +135,10 @@ fn receivers_that_fail_delay_nobody_else_and_get_what_they_are_owed_when_they_re
     let broken = Receiver::open(bind(), 500);
     let slow = Receiver::open(bind(), HANG);
     let down = bind().local_addr().unwrap();
-    let (_, well_secret) = create(&client, well.address);
-    let (broken_id, broken_secret) = create(&client, broken.address);
-    let (slow_id, _) = create(&client, slow.address);
-    let (down_id, down_secret) = create(&client, down);
+    let (_, well_secret) = create(&client, well.address, &["model.*"]);
+    let (broken_id, broken_secret) = create(&client, broken.address, &["model.*"]);
+    let (slow_id, _) = create(&client, slow.address, &["model.*"]);
+    let (down_id, down_secret) = create(&client, down, &["model.*"]);
 
     let began = Instant::now();
     train(&client);

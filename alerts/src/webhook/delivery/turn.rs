@@ -29,7 +29,7 @@ impl Shared {
     /// One turn of an endpoint: what is due, oldest first, one after another.
     pub(super) async fn serve(&self, webhook_id: &str, shutdown: &CancellationToken) -> Result<(), Error> {
         for _ in 0..DELIVERIES_PER_TURN {
-            if shutdown.is_cancelled() {
+            if shutdown.is_cancelled() || !self.may_send() {
                 break;
             }
             let (endpoint, delivery) = {

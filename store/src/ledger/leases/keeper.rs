@@ -117,12 +117,6 @@ impl Lease {
         Self(None)
     }
 
-    /// Whether other processes may change the ledger too.
-    #[must_use]
-    pub fn is_shared(&self) -> bool {
-        self.0.is_some()
-    }
-
     /// Leave to begin what takes `at_least` that long, where the lease is held for as long.
     #[must_use]
     pub fn permit(&self, at_least: Duration) -> Option<Permit> {
