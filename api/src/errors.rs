@@ -205,6 +205,7 @@ impl From<telemetry::Error> for Error {
             telemetry::Error::Poisoned
             | telemetry::Error::Damaged { .. }
             | telemetry::Error::UnknownFormat { .. }
+            | telemetry::Error::OldFormat { .. }
             | telemetry::Error::Engine { .. } => Self::internal("ask the telemetry store", &error),
         }
     }

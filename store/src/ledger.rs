@@ -19,6 +19,7 @@ pub mod alerts;
 pub mod audit;
 mod bulk;
 pub mod changes;
+pub mod check;
 mod column;
 pub mod copy;
 mod engine;
