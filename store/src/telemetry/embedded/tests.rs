@@ -13,6 +13,7 @@ use crate::telemetry::{
     suite::{Fixture, append, at, key, reading, scan, signal, telemetry_store_suite},
 };
 
+mod damage;
 mod model;
 
 telemetry_store_suite!({
