@@ -39,6 +39,13 @@ const STOP_WITHIN: std::time::Duration = std::time::Duration::from_secs(9);
 /// Of that, how long requests under way may take; what is still open then - a client that never sent its request - is cut.
 const DOORS_WITHIN: std::time::Duration = std::time::Duration::from_secs(3);
 
+/// The telemetry file in a data folder or a backup of one.
+pub(crate) const TELEMETRY_FILE: &str = "telemetry.db";
+/// The ledger there, unless a server keeps it.
+pub(crate) const LEDGER_FILE: &str = "ledger.db";
+/// The folder of model files there.
+pub(crate) const MODELS_FOLDER: &str = "models";
+
 /// Names and handles of what runs.
 pub(crate) struct Service {
     /// Where the interface listens.
@@ -71,18 +78,23 @@ pub(crate) struct DataFolder {
 }
 
 impl DataFolder {
-    /// The paths of a data folder, which is made where it is missing.
-    pub(crate) fn open(config: &Config) -> anyhow::Result<Self> {
+    /// The paths of a data folder, which may not be there.
+    pub(crate) fn of(config: &Config) -> Self {
         let folder = &config.data.folder;
-        fs_err::create_dir_all(folder)?;
-        Ok(Self {
-            telemetry: folder.join("telemetry.db"),
+        Self {
+            telemetry: folder.join(TELEMETRY_FILE),
             ledger: match &config.ledger.url {
-                url if url.is_empty() => Url::of_file(&folder.join("ledger.db")),
+                url if url.is_empty() => Url::of_file(&folder.join(LEDGER_FILE)),
                 url => url.clone(),
             },
-            models: folder.join("models"),
-        })
+            models: folder.join(MODELS_FOLDER),
+        }
+    }
+
+    /// The paths of a data folder, which is made where it is missing.
+    pub(crate) fn open(config: &Config) -> anyhow::Result<Self> {
+        fs_err::create_dir_all(&config.data.folder)?;
+        Ok(Self::of(config))
     }
 }
 
