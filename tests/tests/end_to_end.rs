@@ -1,5 +1,7 @@
 //! The real binary from outside, on free ports and folders of its own: one file a topic.
 
+#[path = "end_to_end/backup.rs"]
+mod backup;
 #[path = "end_to_end/commands.rs"]
 mod commands;
 #[path = "end_to_end/durability.rs"]

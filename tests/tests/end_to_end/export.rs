@@ -189,7 +189,7 @@ fn pandas_and_duckdb_read_what_the_api_says() {
 }
 
 /// Bytes in all files of the hidden folder that an export fills.
-fn partial_bytes(place: &Path) -> u64 {
+pub(crate) fn partial_bytes(place: &Path) -> u64 {
     let files = harbinger_tests::files(place, "").unwrap_or_default();
     let hidden = fs_err::read_dir(place).unwrap().filter_map(Result::ok).map(|entry| entry.path());
     let inside =
