@@ -21,7 +21,7 @@ use harbinger_core::{Clock, SystemClock};
 use harbinger_ingest::{Pipeline, consumer::Consumer, http::IngestTenant, mqtt::Listener};
 use harbinger_store::{
     Ledger,
-    ledger::{Url, keys::Scope},
+    ledger::{self, Url, keys::Scope},
     telemetry::{self, EmbeddedStore, SharedStore},
 };
 use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng};
@@ -109,7 +109,7 @@ impl Service {
         let path = folder.telemetry.clone();
         let telemetry: SharedStore =
             tokio::task::spawn_blocking(move || EmbeddedStore::open(telemetry::Options::at(path))).await??;
-        let ledger = Ledger::connect(&folder.ledger).await?;
+        let ledger = Ledger::connect(&folder.ledger).await.map_err(with_remedy)?;
         let leases = Leases::of(&ledger, &clock, config.ledger.lease);
         let mut registry = prometheus_client::registry::Registry::default();
         let alerts_metrics = harbinger_alerts::Metrics::register(&mut registry);
@@ -267,6 +267,14 @@ impl Service {
             Some(name) => anyhow::bail!("task {name} ended by itself"),
         }
     }
+}
+
+fn with_remedy(error: ledger::Error) -> anyhow::Error {
+    if error.tells_of_damage() {
+        let remedy = "the ledger is damaged: make a new data folder from a backup with harbinger restore";
+        return anyhow::Error::from(error).context(remedy);
+    }
+    error.into()
 }
 
 async fn first_to_end(tasks: &mut [(&'static str, JoinHandle<()>)]) -> &'static str {

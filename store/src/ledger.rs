@@ -126,6 +126,16 @@ impl From<sqlx::Error> for Error {
     }
 }
 
+impl Error {
+    /// Whether the SQLite file is damaged or is none: SQLITE_CORRUPT or SQLITE_NOTADB.
+    #[must_use]
+    pub fn tells_of_damage(&self) -> bool {
+        let chain = std::iter::successors(Some(self as &dyn std::error::Error), |error| error.source());
+        let codes = chain.filter_map(|error| error.downcast_ref::<sqlx::Error>()?.as_database_error()?.code());
+        codes.into_iter().any(|code| matches!(code.as_ref(), "11" | "26"))
+    }
+}
+
 /// The ledger.
 #[derive(Debug, Clone)]
 pub struct Ledger {

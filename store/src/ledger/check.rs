@@ -298,7 +298,10 @@ mod tests {
         let bytes = fs_err::read(&path).unwrap();
         fs_err::write(&path, &bytes[..bytes.len() / 2]).unwrap();
         assert!(!check_file(&path).await.findings.is_empty());
+        assert!(Ledger::open(&path).await.unwrap_err().tells_of_damage());
         fs_err::write(&path, "not a database").unwrap();
         assert!(check_file(&path).await.findings[0].place.ends_with("ledger.db"));
+        let unreachable = Ledger::open(&folder.path().join("no/ledger.db")).await.unwrap_err();
+        assert!(!unreachable.tells_of_damage(), "{unreachable}");
     }
 }
