@@ -74,7 +74,7 @@ pub struct FleetWriter {
 }
 
 enum Sink {
-    Csv(csv::Sink),
+    Csv(Box<csv::Sink>),
     Parquet(Box<parquet::Sink>),
 }
 
@@ -174,7 +174,8 @@ impl FleetWriter {
     fn begin(&self, name: &str, grows: bool, columns: &[Column]) -> Result<Sink, Error> {
         let path = |ending: &str| self.folder.join(format!("{name}.{ending}"));
         if self.format == Format::Bundle {
-            return csv::Sink::create(path(if grows { "csv.gz" } else { "csv" }), columns).map(Sink::Csv);
+            return csv::Sink::create(path(if grows { "csv.gz" } else { "csv" }), columns)
+                .map(|sink| Sink::Csv(Box::new(sink)));
         }
         let mut pairs = self.facts.clone();
         let mut sorted_by: &[usize] = &[];

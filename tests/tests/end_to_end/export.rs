@@ -45,7 +45,7 @@ fn full() -> Full {
     let line = |number: usize| {
         let at = Timestamp::from_millis(1_750_000_000_000 + number as i64 * 1_001);
         // One signal is missing in each, so that every column has holes.
-        let values = NAMES.iter().enumerate().filter(|(place, _)| (number + place) % NAMES.len() != 0);
+        let values = NAMES.iter().enumerate().filter(|(place, _)| !(number + place).is_multiple_of(NAMES.len()));
         let values: BTreeMap<&str, f64> =
             values.map(|(place, name)| (*name, number as f64 / 7.0 + place as f64)).collect();
         json!({"device": device, "ts": at.to_string(), "values": values}).to_string()
