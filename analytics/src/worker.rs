@@ -253,8 +253,8 @@ impl Worker {
         Ok(Some(((first + two_readings).ceil_to(every), every)))
     }
 
-    /// The tenant's champion, from memory or from its file; `None` where its file lies in another process's folder: then the
-    /// next cycle trains one of its own.
+    /// The tenant's champion, from memory or from its file. Where its file lies in another process's folder, the same readings
+    /// give the same model once more; `None` where they do not: then the next cycle trains a new one.
     async fn champion(&mut self, tenant: &TenantId) -> Result<Option<Arc<Model>>, Error> {
         if let Some(model) = self.standing.get(tenant).and_then(|standing| standing.model.clone()) {
             return Ok(Some(model));
@@ -263,10 +263,15 @@ impl Worker {
         let Some(row) = models::champion(&mut read, tenant).await? else { return Ok(None) };
         drop(read);
         let folder = self.options.models.join(tenant.as_str()).join(&row.version);
-        if !folder.exists() {
+        let model = if folder.exists() {
+            Arc::new(blocking(move || Model::open(&folder)).await??)
+        } else {
+            let known = Known::load(&self.ledger, tenant, row.trained_until).await?;
+            self.train_and_save(tenant, &known, row.trained_until).await?
+        };
+        if model.version != row.version {
             return Ok(None);
         }
-        let model = Arc::new(blocking(move || Model::open(&folder)).await??);
         self.standing.entry(tenant.clone()).or_default().model = Some(Arc::clone(&model));
         Ok(Some(model))
     }

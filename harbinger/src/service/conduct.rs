@@ -17,13 +17,12 @@ use harbinger_analytics::{
     plan::Plan,
     worker::{Cycle, Worker, watermark},
 };
-use harbinger_api::ControlError;
 use harbinger_core::{Clock, Probability, Severity, TenantId, Timestamp, fleet::Part, ids::new_id};
 use harbinger_store::{
     Ledger,
     ledger::{
         self, Connection, WriteTransaction, changes,
-        leases::{self, Lease, Permit},
+        leases::{Lease, Permit},
         models::{self, State},
         orders::{self, Order, OrderKind},
         plans::{self, PlanRow},
@@ -33,11 +32,15 @@ use harbinger_store::{
     telemetry::SharedStore,
 };
 use serde_json::json;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
-use super::{control::EventTimes, leases::ANALYTICS};
+use super::control::EventTimes;
 use crate::config;
+
+mod on_demand;
+
+pub(super) use on_demand::Command;
 
 /// The failure mode of an alert that a model raised.
 const PREDICTED: &str = "predicted";
@@ -51,14 +54,6 @@ const KEEP_CHANGES: harbinger_core::Duration = harbinger_core::Duration::from_da
 const PRUNE_EVERY: StdDuration = StdDuration::from_secs(3600);
 /// Pause after a cycle that failed, so that a full disk is not hammered.
 const AFTER_FAILURE: StdDuration = StdDuration::from_secs(5);
-
-/// Something that the interface asks for between cycles.
-pub(super) enum Command {
-    /// Plan now.
-    Plan { tenant: TenantId, as_of: Option<Timestamp>, answer: oneshot::Sender<Result<String, ControlError>> },
-    /// Train now.
-    Train { tenant: TenantId, answer: oneshot::Sender<Result<String, ControlError>> },
-}
 
 /// Which orders need no person.
 #[derive(Debug, Clone, Copy)]
@@ -301,68 +296,6 @@ impl Conductor {
         self.alerts.publish(tx, tenant, &event, &order.order_id, at, &data).await?;
         Ok(())
     }
-
-    async fn obey(&mut self, command: Command) {
-        let permit = self.lease.permit(harbinger_core::Duration::ZERO);
-        // Whoever asked may have gone; what was done stands all the same.
-        let _ = match (command, permit) {
-            (Command::Plan { answer, .. } | Command::Train { answer, .. }, None) => {
-                answer.send(Err(self.elsewhere().await))
-            }
-            (Command::Plan { tenant, as_of, answer }, Some(permit)) => {
-                let planned = self.plan_now(&tenant, as_of, permit).await.map_err(failed("plan"));
-                answer.send(planned.and_then(|id| id.ok_or_else(nothing_yet)))
-            }
-            (Command::Train { tenant, answer }, Some(permit)) => {
-                let trained = self.train_now(&tenant, permit).await.map_err(failed("train"));
-                answer.send(trained.and_then(|version| version.ok_or_else(nothing_yet)))
-            }
-        };
-        self.tell();
-    }
-
-    /// What is answered to whoever asks a process that does not work.
-    async fn elsewhere(&self) -> ControlError {
-        let holder = async {
-            let mut read = self.ledger.read().await?;
-            leases::holder(&mut read, ANALYTICS, self.clock.now()).await
-        };
-        ControlError::Conflict(match holder.await {
-            Ok(Some(holder)) => format!("process {holder} plans and trains for all that share this ledger: ask it"),
-            Ok(None) => "no process plans and trains at this moment: send again in a while".to_owned(),
-            Err(error) => format!("who plans and trains is not known: {error}"),
-        })
-    }
-
-    async fn plan_now(
-        &mut self,
-        tenant: &TenantId,
-        as_of: Option<Timestamp>,
-        permit: Permit,
-    ) -> Result<Option<String>, Error> {
-        let Some(plan) = self.worker.plan_now(tenant, as_of).await? else { return Ok(None) };
-        let mut tx = self.write_under(permit).await?;
-        let plan_id = self.keep_plan(&mut tx, tenant, &plan).await?;
-        tx.commit().await.map_err(ledger::Error::from)?;
-        Ok(Some(plan_id))
-    }
-
-    async fn train_now(&mut self, tenant: &TenantId, permit: Permit) -> Result<Option<String>, Error> {
-        let Some(model) = self.worker.train_now(tenant).await? else { return Ok(None) };
-        let mut tx = self.write_under(permit).await?;
-        self.keep_model(&mut tx, tenant, &model).await?;
-        tx.commit().await.map_err(ledger::Error::from)?;
-        self.worker.forget(tenant);
-        Ok(Some(model.version.clone()))
-    }
-}
-
-fn failed(attempt: &'static str) -> impl FnOnce(Error) -> ControlError {
-    move |error| ControlError::Failed { attempt, source: Box::new(error) }
-}
-
-fn nothing_yet() -> ControlError {
-    ControlError::Conflict("the tenant has not reported enough to be scored yet".to_owned())
 }
 
 fn row(prediction: &Prediction, model: &Model) -> predictions::Prediction {

@@ -1,0 +1,84 @@
+//! Plans and models that somebody asks for, made between two cycles by the process that plans and trains.
+
+use harbinger_api::ControlError;
+use harbinger_core::{Duration, TenantId, Timestamp};
+use harbinger_store::ledger::{
+    self,
+    leases::{self, Permit},
+};
+use tokio::sync::oneshot;
+
+use super::{Conductor, Error};
+use crate::service::leases::ANALYTICS;
+
+/// Something that the interface asks for between cycles.
+pub(in crate::service) enum Command {
+    /// Plan now.
+    Plan { tenant: TenantId, as_of: Option<Timestamp>, answer: oneshot::Sender<Result<String, ControlError>> },
+    /// Train now.
+    Train { tenant: TenantId, answer: oneshot::Sender<Result<String, ControlError>> },
+}
+
+impl Conductor {
+    pub(super) async fn obey(&mut self, command: Command) {
+        let permit = self.lease.permit(Duration::ZERO);
+        // Whoever asked may have gone; what was done stands all the same.
+        let _ = match (command, permit) {
+            (Command::Plan { answer, .. } | Command::Train { answer, .. }, None) => {
+                answer.send(Err(self.elsewhere().await))
+            }
+            (Command::Plan { tenant, as_of, answer }, Some(permit)) => {
+                let planned = self.plan_now(&tenant, as_of, permit).await.map_err(failed("plan"));
+                answer.send(planned.and_then(|id| id.ok_or_else(nothing_yet)))
+            }
+            (Command::Train { tenant, answer }, Some(permit)) => {
+                let trained = self.train_now(&tenant, permit).await.map_err(failed("train"));
+                answer.send(trained.and_then(|version| version.ok_or_else(nothing_yet)))
+            }
+        };
+        self.tell();
+    }
+
+    /// What is answered to whoever asks a process that does not work.
+    async fn elsewhere(&self) -> ControlError {
+        let holder = async {
+            let mut read = self.ledger.read().await?;
+            leases::holder(&mut read, ANALYTICS, self.clock.now()).await
+        };
+        ControlError::Conflict(match holder.await {
+            Ok(Some(holder)) => format!("process {holder} plans and trains for all that share this ledger: ask it"),
+            Ok(None) => "no process plans and trains at this moment: send again in a while".to_owned(),
+            Err(error) => format!("who plans and trains is not known: {error}"),
+        })
+    }
+
+    async fn plan_now(
+        &mut self,
+        tenant: &TenantId,
+        as_of: Option<Timestamp>,
+        permit: Permit,
+    ) -> Result<Option<String>, Error> {
+        let Some(plan) = self.worker.plan_now(tenant, as_of).await? else { return Ok(None) };
+        let mut tx = self.write_under(permit).await?;
+        let plan_id = self.keep_plan(&mut tx, tenant, &plan).await?;
+        tx.commit().await.map_err(ledger::Error::from)?;
+        Ok(Some(plan_id))
+    }
+
+    async fn train_now(&mut self, tenant: &TenantId, permit: Permit) -> Result<Option<String>, Error> {
+        let Some(model) = self.worker.train_now(tenant).await? else { return Ok(None) };
+        let mut tx = self.write_under(permit).await?;
+        self.keep_model(&mut tx, tenant, &model).await?;
+        tx.commit().await.map_err(ledger::Error::from)?;
+        self.worker.forget(tenant);
+        Ok(Some(model.version.clone()))
+    }
+}
+
+fn failed(attempt: &'static str) -> impl FnOnce(Error) -> ControlError {
+    move |error| ControlError::Failed { attempt, source: Box::new(error) }
+}
+
+fn nothing_yet() -> ControlError {
+    ControlError::Conflict("the tenant has not reported enough to be scored yet".to_owned())
+}
