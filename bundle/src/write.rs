@@ -1,245 +1,238 @@
-//! Writes a fleet bundle: what `export` gives and what tests and the simulator hand to the command line.
+//! Writes a fleet: as a bundle, which is what `export` gives and what tests and the simulator hand to the command line, or the
+//! same tables as Parquet files.
+//!
+//! Row by row, so that a fleet far larger than memory can be written: readings come device by device, in order of time, and the
+//! signals of all of them are said before the first, since they are the columns.
 
-use std::path::Path;
+mod csv;
+mod parquet;
+pub mod rows;
 
-use flate2::{Compression, write::GzEncoder};
-use harbinger_core::Timestamp;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::{Path, PathBuf},
+};
 
-use crate::{Bundle, read::Error};
+use harbinger_core::{DeviceId, SignalId, Timestamp, fleet::Fleet};
 
-type Cell = String;
+use crate::Bundle;
+use rows::{Cell, Column, Kind, Record};
+
+/// Why a table was not written.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A file could not be written.
+    #[error(transparent)]
+    Io(#[from] std::io::Error),
+    /// A row could not be written.
+    #[error("failed to write {}", path.display())]
+    Csv {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: ::csv::Error,
+    },
+    /// A Parquet file could not be written.
+    #[error("failed to write {}", path.display())]
+    Parquet {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: ::parquet::errors::ParquetError,
+    },
+    /// A reading has a signal that no column was made for.
+    #[error("device {device:?} has signal {signal:?}, which was not there when the writing began: begin again")]
+    UnknownSignal {
+        /// The device.
+        device: DeviceId,
+        /// Its signal.
+        signal: SignalId,
+    },
+}
+
+/// What the tables are written as.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// A fleet bundle: CSV files, those that grow with time gzipped.
+    Bundle,
+    /// Parquet files.
+    Parquet,
+}
+
+/// The telemetry table and its columns beside those of the signals.
+const TELEMETRY: &str = "telemetry";
+const TS: Column = rows::required("ts", Kind::Time);
+const DEVICE: Column = rows::required("device", Kind::Text);
+
+/// A folder of tables under way. A table without a row has no file; nothing is whole before [`FleetWriter::finish`].
+pub struct FleetWriter {
+    folder: PathBuf,
+    format: Format,
+    facts: Vec<(String, String)>,
+    signals: Vec<SignalId>,
+    tables: BTreeMap<&'static str, Sink>,
+}
+
+enum Sink {
+    Csv(Box<csv::Sink>),
+    Parquet(Box<parquet::Sink>),
+}
+
+impl FleetWriter {
+    /// Begins in `folder`, which is made where it is missing.
+    ///
+    /// * `signals`: all that any reading will have.
+    /// * `facts`: what Parquet files say of themselves, by key.
+    ///
+    /// # Errors
+    /// [`Error::Io`] with the path.
+    pub fn create(
+        folder: &Path,
+        format: Format,
+        signals: BTreeSet<SignalId>,
+        facts: Vec<(String, String)>,
+    ) -> Result<Self, Error> {
+        fs_err::create_dir_all(folder)?;
+        let signals = signals.into_iter().collect();
+        Ok(Self { folder: folder.to_owned(), format, facts, signals, tables: BTreeMap::new() })
+    }
+
+    /// Writes the registry.
+    ///
+    /// # Errors
+    /// [`Error`] with the path.
+    pub fn fleet(&mut self, fleet: &Fleet) -> Result<(), Error> {
+        self.records(&fleet.models)?;
+        self.records(&fleet.signals)?;
+        self.records(&fleet.components)?;
+        self.records(&fleet.parts)?;
+        self.records(&fleet.depots)?;
+        self.records(&fleet.lanes)?;
+        self.records(&fleet.contracts)?;
+        self.records(&fleet.devices)?;
+        self.records(&fleet.stock)
+    }
+
+    /// Adds rows to their table.
+    ///
+    /// # Errors
+    /// [`Error`] with the path.
+    pub fn records<'a, R: Record + 'a>(&mut self, records: impl IntoIterator<Item = &'a R>) -> Result<(), Error> {
+        for record in records {
+            self.table(R::TABLE, R::GROWS, |_| R::COLUMNS.to_vec())?.row(&record.cells())?;
+        }
+        Ok(())
+    }
+
+    /// Adds a reading: those of a device come one after the other, rising in time, and devices in order of id.
+    ///
+    /// # Errors
+    /// [`Error`] with the path; [`Error::UnknownSignal`].
+    pub fn reading<'a>(
+        &mut self,
+        device: &DeviceId,
+        ts: Timestamp,
+        values: impl IntoIterator<Item = (&'a SignalId, f64)>,
+    ) -> Result<(), Error> {
+        let mut cells = vec![Cell::Empty; self.signals.len() + 2];
+        cells[0] = ts.into();
+        cells[1] = device.into();
+        for (signal, value) in values {
+            let Ok(place) = self.signals.binary_search(signal) else {
+                return Err(Error::UnknownSignal { device: device.clone(), signal: signal.clone() });
+            };
+            cells[place + 2] = value.into();
+        }
+        self.table(TELEMETRY, true, Self::telemetry_columns)?.row(&cells)
+    }
+
+    /// In a bundle a column is called as its signal; in Parquet nearly always so.
+    fn telemetry_columns(&self) -> Vec<Column> {
+        let ids = self.signals.iter().map(SignalId::as_str);
+        let names = match self.format {
+            Format::Bundle => ids.map(str::to_owned).collect(),
+            Format::Parquet => parquet::column_names(&[&TS.name, &DEVICE.name], ids),
+        };
+        let column = |name: String| Column { name: name.into(), kind: Kind::Number, optional: true };
+        [TS, DEVICE].into_iter().chain(names.into_iter().map(column)).collect()
+    }
+
+    /// A table, begun where this is its first row.
+    fn table(
+        &mut self,
+        name: &'static str,
+        grows: bool,
+        columns: impl FnOnce(&Self) -> Vec<Column>,
+    ) -> Result<&mut Sink, Error> {
+        if !self.tables.contains_key(name) {
+            let sink = self.begin(name, grows, &columns(self))?;
+            self.tables.insert(name, sink);
+        }
+        Ok(self.tables.get_mut(name).expect("it is there or was put there"))
+    }
+
+    fn begin(&self, name: &str, grows: bool, columns: &[Column]) -> Result<Sink, Error> {
+        let path = |ending: &str| self.folder.join(format!("{name}.{ending}"));
+        if self.format == Format::Bundle {
+            return csv::Sink::create(path(if grows { "csv.gz" } else { "csv" }), columns)
+                .map(|sink| Sink::Csv(Box::new(sink)));
+        }
+        let mut pairs = self.facts.clone();
+        let mut sorted_by: &[usize] = &[];
+        if name == TELEMETRY {
+            let names = columns.iter().skip(2).map(|column| column.name.to_string());
+            let ids = self.signals.iter().map(|signal| signal.as_str().into());
+            let signals: serde_json::Map<_, _> = names.zip(ids).collect();
+            pairs.push(("harbinger.signals".to_owned(), serde_json::Value::Object(signals).to_string()));
+            sorted_by = &[1, 0];
+        }
+        let facts = parquet::Facts { pairs: &pairs, sorted_by };
+        parquet::Sink::create(path("parquet"), columns, &facts).map(|sink| Sink::Parquet(Box::new(sink)))
+    }
+
+    /// Writes what is still held back.
+    ///
+    /// # Errors
+    /// [`Error`] with the path.
+    pub fn finish(self) -> Result<(), Error> {
+        self.tables.into_values().try_for_each(|table| match table {
+            Sink::Csv(sink) => sink.finish(),
+            Sink::Parquet(sink) => sink.finish(),
+        })
+    }
+}
+
+impl Sink {
+    fn row(&mut self, cells: &[Cell<'_>]) -> Result<(), Error> {
+        match self {
+            Self::Csv(sink) => sink.row(cells),
+            Self::Parquet(sink) => sink.row(cells),
+        }
+    }
+}
 
 /// Writes a bundle into `folder`, which is made where it is missing. Empty tables are left out.
 ///
 /// # Errors
-/// [`Error::Io`] with the path.
+/// [`Error`] with the path.
 pub fn write(bundle: &Bundle, folder: &Path) -> Result<(), Error> {
-    fs_err::create_dir_all(folder).map_err(Error::Io)?;
-    let fleet = &bundle.fleet;
-    table(
-        folder,
-        "models",
-        &["model", "kind", "description"],
-        fleet.models.iter().map(|m| vec![m.model.to_string(), m.kind.clone(), text(&m.description)]),
-    )?;
-    let header = ["model", "signal", "unit", "description", "low_limit", "high_limit"];
-    table(
-        folder,
-        "signals",
-        &header,
-        fleet.signals.iter().map(|s| {
-            let limits = [number(s.low_limit), number(s.high_limit)];
-            [vec![s.model.to_string(), s.signal.to_string(), s.unit.clone(), text(&s.description)], limits.to_vec()]
-                .concat()
-        }),
-    )?;
-    table(
-        folder,
-        "components",
-        &["model", "component", "part", "quantity", "description"],
-        fleet.components.iter().map(|c| {
-            vec![
-                c.model.to_string(),
-                c.component.to_string(),
-                c.part.to_string(),
-                c.quantity.to_string(),
-                text(&c.description),
-            ]
-        }),
-    )?;
-    parts_and_depots(bundle, folder)?;
-    let header = [
-        "device",
-        "tenant",
-        "model",
-        "depot",
-        "serial",
-        "site",
-        "contract",
-        "installed_at",
-        "observed_from",
-        "observed_until",
-    ];
-    table(
-        folder,
-        "devices",
-        &header,
-        fleet.devices.iter().map(|d| {
-            vec![
-                d.device.to_string(),
-                d.tenant.to_string(),
-                d.model.to_string(),
-                d.depot.to_string(),
-                text(&d.serial),
-                text(&d.site),
-                text(&d.contract),
-                text(&d.installed_at),
-                text(&d.observed_from),
-                text(&d.observed_until),
-            ]
-        }),
-    )?;
-    streams(bundle, folder)
-}
-
-fn parts_and_depots(bundle: &Bundle, folder: &Path) -> Result<(), Error> {
-    let fleet = &bundle.fleet;
-    let header = [
-        "part",
-        "unit_cost",
-        "description",
-        "supplier_lead_days",
-        "repairable",
-        "repair_days",
-        "repair_yield",
-        "pack_size",
-        "minimum_order",
-        "successor",
-    ];
-    table(
-        folder,
-        "parts",
-        &header,
-        fleet.parts.iter().map(|p| {
-            vec![
-                p.part.to_string(),
-                p.unit_cost.to_string(),
-                text(&p.description),
-                number(p.supplier_lead_days),
-                p.repairable.to_string(),
-                number(p.repair_days),
-                number(p.repair_yield),
-                text(&p.pack_size),
-                text(&p.minimum_order),
-                text(&p.successor),
-            ]
-        }),
-    )?;
-    table(
-        folder,
-        "depots",
-        &["depot", "echelon", "region", "latitude", "longitude", "timezone"],
-        fleet.depots.iter().map(|d| {
-            let place = [number(d.latitude), number(d.longitude), text(&d.timezone)];
-            [vec![d.depot.to_string(), d.echelon.as_str().to_owned(), text(&d.region)], place.to_vec()].concat()
-        }),
-    )?;
-    table(
-        folder,
-        "lanes",
-        &["from", "to", "days", "days_p95", "cost_per_piece", "fixed_cost"],
-        fleet.lanes.iter().map(|l| {
-            let costs = [number(l.days_p95), number(l.cost_per_piece), number(l.fixed_cost)];
-            [vec![l.from.to_string(), l.to.to_string(), l.days.to_string()], costs.to_vec()].concat()
-        }),
-    )?;
-    let header = ["contract", "respond_hours", "resolve_hours", "downtime_cost_per_day", "miss_penalty"];
-    table(
-        folder,
-        "contracts",
-        &header,
-        fleet.contracts.iter().map(|c| {
-            let costs = [number(c.downtime_cost_per_day), number(c.miss_penalty)];
-            [vec![c.contract.to_string(), c.respond_hours.to_string(), c.resolve_hours.to_string()], costs.to_vec()]
-                .concat()
-        }),
-    )?;
-    table(
-        folder,
-        "stock",
-        &["part", "depot", "on_hand", "in_transit"],
-        fleet
-            .stock
-            .iter()
-            .map(|s| vec![s.part.to_string(), s.depot.to_string(), s.on_hand.to_string(), s.in_transit.to_string()]),
-    )
-}
-
-fn streams(bundle: &Bundle, folder: &Path) -> Result<(), Error> {
-    let mut signals: Vec<&harbinger_core::SignalId> =
-        bundle.histories.values().flat_map(|h| h.readings.columns.iter().map(|(signal, _)| signal)).collect();
-    signals.sort();
-    signals.dedup();
-    let mut rows: Vec<(Timestamp, Vec<Cell>)> = Vec::new();
+    let histories = || bundle.histories.values();
+    let columns = histories().flat_map(|history| &history.readings.columns);
+    let signals = columns.map(|(signal, _)| signal.clone()).collect();
+    let mut writer = FleetWriter::create(folder, Format::Bundle, signals, Vec::new())?;
+    writer.fleet(&bundle.fleet)?;
     for (device, history) in &bundle.histories {
-        let columns: Vec<_> = signals.iter().map(|signal| history.readings.column(signal)).collect();
-        for (place, ts) in history.readings.times.iter().enumerate() {
-            let mut row = vec![ts.to_string(), device.to_string()];
-            row.extend(columns.iter().map(|column| match column.and_then(|c| c.get(place)) {
-                Some(value) if !value.is_nan() => value.to_string(),
-                _ => String::new(),
-            }));
-            rows.push((*ts, row));
+        let readings = &history.readings;
+        for (place, &ts) in readings.times.iter().enumerate() {
+            let values = readings.columns.iter().filter_map(|(signal, column)| Some((signal, *column.get(place)?)));
+            writer.reading(device, ts, values)?;
         }
     }
-    let mut header = vec!["ts", "device"];
-    header.extend(signals.iter().map(|signal| signal.as_str()));
-    zipped(folder, "telemetry", &header, rows)?;
-    let histories = || bundle.histories.values();
-    let events = histories().flat_map(|h| &h.events).map(|e| {
-        let row =
-            [e.ts.to_string(), e.key.device.to_string(), e.code.to_string(), e.severity.to_string(), text(&e.message)];
-        (e.ts, row.to_vec())
-    });
-    zipped(folder, "events", &["ts", "device", "code", "severity", "message"], events.collect())?;
-    let maintenance = histories().flat_map(|h| &h.maintenance).map(|m| {
-        let what = [m.action.as_str().to_owned(), m.reason.as_str().to_owned()];
-        (m.ts, [vec![m.ts.to_string(), m.device.to_string(), m.component.to_string()], what.to_vec()].concat())
-    });
-    zipped(folder, "maintenance", &["ts", "device", "component", "action", "reason"], maintenance.collect())?;
+    writer.records(histories().flat_map(|history| &history.events))?;
+    writer.records(histories().flat_map(|history| &history.maintenance))?;
     if bundle.has_failures_file {
-        let failures = histories().flat_map(|h| &h.failures);
-        table(
-            folder,
-            "failures",
-            &["ts", "device", "component"],
-            failures.map(|f| vec![f.ts.to_string(), f.device.to_string(), f.component.to_string()]),
-        )?;
+        writer.records(histories().flat_map(|history| &history.failures))?;
     }
-    let consumption = bundle
-        .consumption
-        .iter()
-        .map(|c| (c.ts, vec![c.ts.to_string(), c.part.to_string(), c.depot.to_string(), c.quantity.to_string()]));
-    zipped(folder, "consumption", &["ts", "part", "depot", "quantity"], consumption.collect())
-}
-
-fn table(folder: &Path, name: &str, header: &[&str], rows: impl Iterator<Item = Vec<Cell>>) -> Result<(), Error> {
-    let mut rows = rows.peekable();
-    if rows.peek().is_none() {
-        return Ok(());
-    }
-    let file = fs_err::File::create(folder.join(format!("{name}.csv"))).map_err(Error::Io)?;
-    records(csv::Writer::from_writer(file), header, rows)
-}
-
-/// A stream, in order of time, gzipped.
-fn zipped(folder: &Path, name: &str, header: &[&str], mut rows: Vec<(Timestamp, Vec<Cell>)>) -> Result<(), Error> {
-    if rows.is_empty() {
-        return Ok(());
-    }
-    rows.sort_by_key(|row| row.0);
-    let file = fs_err::File::create(folder.join(format!("{name}.csv.gz"))).map_err(Error::Io)?;
-    let writer = csv::Writer::from_writer(GzEncoder::new(file, Compression::default()));
-    records(writer, header, rows.into_iter().map(|(_, row)| row))
-}
-
-fn records<W: std::io::Write>(
-    mut out: csv::Writer<W>,
-    header: &[&str],
-    rows: impl Iterator<Item = Vec<Cell>>,
-) -> Result<(), Error> {
-    let io = |error: csv::Error| Error::Io(std::io::Error::other(error));
-    out.write_record(header).map_err(io)?;
-    for row in rows {
-        out.write_record(row).map_err(io)?;
-    }
-    out.flush().map_err(Error::Io)
-}
-
-fn text<T: ToString>(value: &Option<T>) -> Cell {
-    value.as_ref().map_or_else(String::new, ToString::to_string)
-}
-
-fn number(value: Option<f64>) -> Cell {
-    text(&value)
+    writer.records(&bundle.consumption)?;
+    writer.finish()
 }

@@ -1,5 +1,7 @@
 //! The commands of the command line.
 
+pub(crate) mod backup;
+pub(crate) mod check;
 pub(crate) mod config;
 pub(crate) mod demo;
 pub(crate) mod evaluate;
@@ -7,6 +9,7 @@ pub(crate) mod export;
 pub(crate) mod import;
 pub(crate) mod keys;
 pub(crate) mod replay;
+pub(crate) mod restore;
 pub(crate) mod run;
 pub(crate) mod score;
 pub(crate) mod train;

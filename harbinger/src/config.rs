@@ -12,11 +12,12 @@ use anyhow::Context;
 use harbinger_alerts::HysteresisOptions;
 use harbinger_core::Duration;
 use harbinger_ingest as ingest;
-use harbinger_store::{ledger::Url, telemetry::DataClass};
+use harbinger_store::ledger::Url;
 use serde::{Deserialize, Serialize};
 
 mod telemetry;
 
+pub(crate) use telemetry::Retention;
 use telemetry::Telemetry;
 
 /// Prefix of environment variables that are settings.
@@ -30,12 +31,10 @@ pub(crate) struct Config {
     pub(crate) data: Data,
     /// Where the ledger is.
     pub(crate) ledger: Ledger,
-    /// Telemetry.
+    /// How long telemetry is kept, and the server that readings are sent on to.
     pub(crate) telemetry: Telemetry,
     /// The HTTP interface.
     pub(crate) api: Api,
-    /// The server that readings are sent on to.
-    pub(crate) telemetry: Telemetry,
     /// Intake of telemetry: MQTT listener, HTTP, other brokers.
     pub(crate) ingest: ingest::Options,
     /// Training, scoring and planning.
@@ -78,59 +77,6 @@ pub(crate) struct Ledger {
 impl Default for Ledger {
     fn default() -> Self {
         Self { url: Url::default(), lease: Duration::from_secs(60) }
-    }
-}
-
-/// Telemetry.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub(crate) struct Telemetry {
-    /// How long it is kept.
-    pub(crate) retention: Retention,
-}
-
-/// How long each class of data is kept, in event time of its tenant; for ever where left out. It may be kept a little longer.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub(crate) struct Retention {
-    /// Readings as they came.
-    pub(crate) readings: Option<Duration>,
-    /// Summaries of each hour: no shorter than readings.
-    pub(crate) hourly_summaries: Option<Duration>,
-    /// Summaries of each day: no shorter than readings.
-    pub(crate) daily_summaries: Option<Duration>,
-    /// Device events.
-    pub(crate) events: Option<Duration>,
-    /// Messages that could not be taken, in wall time since they arrived.
-    pub(crate) quarantine: Option<Duration>,
-}
-
-impl Retention {
-    /// How long a class is kept; `None` for ever.
-    pub(crate) fn of(&self, class: DataClass) -> Option<Duration> {
-        match class {
-            DataClass::Readings => self.readings,
-            DataClass::HourlySummaries => self.hourly_summaries,
-            DataClass::DailySummaries => self.daily_summaries,
-            DataClass::Events => self.events,
-            DataClass::Quarantine => self.quarantine,
-        }
-    }
-
-    /// Summaries are what is left of readings that are gone, so they must not go first.
-    fn check(&self) -> anyhow::Result<()> {
-        let words = |kept: Option<Duration>| kept.map_or_else(|| "for ever".to_owned(), |kept| kept.to_string());
-        let summaries = [("hourly_summaries", self.hourly_summaries), ("daily_summaries", self.daily_summaries)];
-        for (key, kept) in summaries {
-            let Some(length) = kept else { continue };
-            anyhow::ensure!(
-                self.readings.is_some_and(|readings| readings <= length),
-                "telemetry.retention.{key} is {length}, shorter than telemetry.retention.readings, which is {}: \
-                 keep summaries at least as long as readings",
-                words(self.readings)
-            );
-        }
-        Ok(())
     }
 }
 

@@ -6,9 +6,11 @@
 mod client;
 mod commands;
 mod config;
+mod manifest;
 mod progress;
 mod service;
 mod shutdown;
+mod staging;
 
 use std::process::ExitCode;
 
@@ -36,8 +38,14 @@ enum Command {
     Replay(commands::replay::Arguments),
     /// Load a bundle in bulk, without MQTT
     Import(commands::import::Arguments),
-    /// Write what a tenant has as a fleet bundle
+    /// Write what a tenant has as a fleet bundle or as Parquet files
     Export(commands::export::Arguments),
+    /// Copy everything into a folder, while the service runs or not
+    Backup(commands::backup::Arguments),
+    /// Make a data folder from a backup
+    Restore(commands::restore::Arguments),
+    /// Verify checksums and invariants of a data folder or a backup, and name what is damaged
+    Check(commands::check::Arguments),
     /// Learn a model from a fleet bundle
     Train(commands::train::Arguments),
     /// Predict failures of a bundle's devices with a model
@@ -78,6 +86,9 @@ fn dispatch(command: Command) -> anyhow::Result<()> {
         Command::Replay(arguments) => block_on(commands::replay::run(arguments)),
         Command::Import(arguments) => block_on(commands::import::run(arguments)),
         Command::Export(arguments) => block_on(commands::export::run(arguments)),
+        Command::Backup(arguments) => block_on(commands::backup::run(arguments)),
+        Command::Restore(arguments) => block_on(commands::restore::run(arguments)),
+        Command::Check(arguments) => block_on(commands::check::run(arguments)),
         Command::Train(arguments) => commands::train::run(&arguments),
         Command::Score(arguments) => commands::score::run(&arguments),
         Command::Evaluate(arguments) => commands::evaluate::run(&arguments),

@@ -1,6 +1,9 @@
 //! What long work shows: a bar or a spinner on a terminal, plain lines elsewhere.
 
-use std::time::{Duration, Instant};
+use std::{
+    cell::RefCell,
+    time::{Duration, Instant},
+};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
@@ -67,4 +70,14 @@ impl Meter {
     pub(crate) fn clear(&self) {
         self.bar.finish_and_clear();
     }
+}
+
+/// Does work that tells how much of how much is done.
+pub(crate) fn watched<T>(what: &'static str, work: impl FnOnce(&dyn Fn(u64, u64)) -> T) -> T {
+    let meter = RefCell::new(None);
+    let done = work(&|position, total| {
+        meter.borrow_mut().get_or_insert_with(|| Meter::begin(total, what)).reach(position);
+    });
+    meter.into_inner().iter().for_each(Meter::clear);
+    done
 }

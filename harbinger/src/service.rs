@@ -23,7 +23,7 @@ use harbinger_core::{Clock, SystemClock};
 use harbinger_ingest::{Pipeline, consumer::Consumer, http::IngestTenant, mqtt::Listener};
 use harbinger_store::{
     Ledger,
-    ledger::{Url, keys::Scope},
+    ledger::{self, Url, keys::Scope},
     telemetry::{self, EmbeddedStore, SharedStore, SpooledStore},
 };
 use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng};
@@ -41,6 +41,13 @@ const STOP_WITHIN: std::time::Duration = std::time::Duration::from_secs(9);
 
 /// Of that, how long requests under way may take; what is still open then - a client that never sent its request - is cut.
 const DOORS_WITHIN: std::time::Duration = std::time::Duration::from_secs(3);
+
+/// The telemetry file in a data folder or a backup of one.
+pub(crate) const TELEMETRY_FILE: &str = "telemetry.db";
+/// The ledger there, unless a server keeps it.
+pub(crate) const LEDGER_FILE: &str = "ledger.db";
+/// The folder of model files there.
+pub(crate) const MODELS_FOLDER: &str = "models";
 
 /// Names and handles of what runs.
 pub(crate) struct Service {
@@ -74,18 +81,23 @@ pub(crate) struct DataFolder {
 }
 
 impl DataFolder {
-    /// The paths of a data folder, which is made where it is missing.
-    pub(crate) fn open(config: &Config) -> anyhow::Result<Self> {
+    /// The paths of a data folder, which may not be there.
+    pub(crate) fn of(config: &Config) -> Self {
         let folder = &config.data.folder;
-        fs_err::create_dir_all(folder)?;
-        Ok(Self {
-            telemetry: folder.join("telemetry.db"),
+        Self {
+            telemetry: folder.join(TELEMETRY_FILE),
             ledger: match &config.ledger.url {
-                url if url.is_empty() => Url::of_file(&folder.join("ledger.db")),
+                url if url.is_empty() => Url::of_file(&folder.join(LEDGER_FILE)),
                 url => url.clone(),
             },
-            models: folder.join("models"),
-        })
+            models: folder.join(MODELS_FOLDER),
+        }
+    }
+
+    /// The paths of a data folder, which is made where it is missing.
+    pub(crate) fn open(config: &Config) -> anyhow::Result<Self> {
+        fs_err::create_dir_all(&config.data.folder)?;
+        Ok(Self::of(config))
     }
 }
 
@@ -98,7 +110,7 @@ impl Service {
         let folder = DataFolder::open(config)?;
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let telemetry = open_telemetry(config, folder.telemetry.clone(), &clock).await?;
-        let ledger = Ledger::connect(&folder.ledger).await?;
+        let ledger = Ledger::connect(&folder.ledger).await.map_err(with_remedy)?;
         let leases = Leases::of(&ledger, &clock, config.ledger.lease);
         let mut registry = prometheus_client::registry::Registry::default();
         let spool = SpoolMetrics::register(&mut registry);
@@ -290,6 +302,14 @@ async fn open_telemetry(config: &Config, path: PathBuf, clock: &Arc<dyn Clock>) 
         }
         None => Ok(tokio::task::spawn_blocking(move || EmbeddedStore::open(local)).await??),
     }
+}
+
+fn with_remedy(error: ledger::Error) -> anyhow::Error {
+    if error.tells_of_damage() {
+        let remedy = "the ledger is damaged: make a new data folder from a backup with harbinger restore";
+        return anyhow::Error::from(error).context(remedy);
+    }
+    error.into()
 }
 
 async fn first_to_end(tasks: &mut [(&'static str, JoinHandle<()>)]) -> &'static str {

@@ -19,6 +19,7 @@ pub mod alerts;
 pub mod audit;
 mod bulk;
 pub mod changes;
+pub mod check;
 mod column;
 pub mod copy;
 mod engine;
@@ -123,6 +124,16 @@ impl From<sqlx::Error> for Error {
             }
             _ => Self::Database(error),
         }
+    }
+}
+
+impl Error {
+    /// Whether the SQLite file is damaged or is none: SQLITE_CORRUPT or SQLITE_NOTADB.
+    #[must_use]
+    pub fn tells_of_damage(&self) -> bool {
+        let chain = std::iter::successors(Some(self as &dyn std::error::Error), |error| error.source());
+        let codes = chain.filter_map(|error| error.downcast_ref::<sqlx::Error>()?.as_database_error()?.code());
+        codes.into_iter().any(|code| matches!(code.as_ref(), "11" | "26"))
     }
 }
 

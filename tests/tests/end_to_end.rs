@@ -1,9 +1,13 @@
 //! The real binary from outside, on free ports and folders of its own: one file a topic.
 
+#[path = "end_to_end/backup.rs"]
+mod backup;
 #[path = "end_to_end/commands.rs"]
 mod commands;
 #[path = "end_to_end/durability.rs"]
 mod durability;
+#[path = "end_to_end/export.rs"]
+mod export;
 #[path = "end_to_end/fleet.rs"]
 mod fleet;
 #[path = "end_to_end/full_disk.rs"]

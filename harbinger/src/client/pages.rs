@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use futures::{Stream, TryStreamExt as _, stream};
 use harbinger_core::{DeviceId, Severity, SignalId, Timestamp};
 use serde::{Deserialize, de::DeserializeOwned};
 
@@ -35,35 +36,28 @@ pub(crate) struct EventItem {
 }
 
 impl Api {
-    /// Reads a whole list and hands each item to `take` in the list's order.
-    pub(crate) async fn each<T: DeserializeOwned>(
-        &self,
-        path: &str,
-        query: &[(&str, String)],
-        mut take: impl FnMut(T),
-    ) -> Result<(), Error> {
-        let mut cursor = None;
-        loop {
-            let mut query = query.to_vec();
-            query.push(("limit", LIMIT.to_string()));
-            query.extend(cursor.map(|cursor| ("cursor", cursor)));
-            let page: Page<T> = self.get(path, &query).await?;
-            page.items.into_iter().for_each(&mut take);
-            cursor = match page.next_cursor {
-                Some(next) => Some(next),
-                None => return Ok(()),
-            };
-        }
+    /// Reads a list page by page, each when it is asked for.
+    pub(crate) fn pages<'a, T: DeserializeOwned + Send + 'a>(
+        &'a self,
+        path: String,
+        query: Vec<(&'static str, String)>,
+    ) -> impl Stream<Item = Result<Vec<T>, Error>> + Send + 'a {
+        let beginning = Some((path, query, None));
+        stream::try_unfold(beginning, move |state: Option<(String, Vec<_>, Option<String>)>| async move {
+            let Some((path, query, cursor)) = state else { return Ok(None) };
+            let place = [("limit", LIMIT.to_string())].into_iter().chain(cursor.map(|cursor| ("cursor", cursor)));
+            let asked: Vec<_> = query.iter().cloned().chain(place).collect();
+            let Page { items, next_cursor } = self.get(&path, &asked).await?;
+            Ok(Some((items, next_cursor.map(|next| (path, query, Some(next))))))
+        })
     }
 
     /// Reads a whole list.
-    pub(crate) async fn list<T: DeserializeOwned>(
+    pub(crate) async fn list<T: DeserializeOwned + Send>(
         &self,
         path: &str,
-        query: &[(&str, String)],
+        query: &[(&'static str, String)],
     ) -> Result<Vec<T>, Error> {
-        let mut items = Vec::new();
-        self.each(path, query, |item| items.push(item)).await?;
-        Ok(items)
+        self.pages(path.to_owned(), query.to_vec()).try_concat().await
     }
 }

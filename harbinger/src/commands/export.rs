@@ -1,27 +1,33 @@
-//! `harbinger export --out FOLDER`: what a tenant has, as a fleet bundle that `import` and `replay` take again.
+//! `harbinger export --out FOLDER`: what a tenant has, as a fleet bundle that `import` and `replay` take again or as Parquet
+//! files.
+//!
+//! Pages go from the API through a short channel to the writer: what an export takes of memory does not grow with the fleet's
+//! past. The folder gets its name when everything is in it and on disk.
+
+mod pages;
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
-    path::PathBuf,
-    sync::Arc,
+    collections::BTreeSet,
+    path::{Path, PathBuf},
 };
 
 use anyhow::Context;
-use futures::{StreamExt as _, TryStreamExt as _, stream};
-use harbinger_bundle::{Bundle, read::failures_of};
+use futures::{StreamExt as _, TryStreamExt as _};
+use harbinger_bundle::write::{FleetWriter, Format};
 use harbinger_core::{
-    DeviceEvent, DeviceId, DeviceKey, SignalId, Timestamp,
-    fleet::{Device, Fleet, Maintenance},
-    history::{DeviceHistory, Readings},
+    DeviceEvent, DeviceId, TenantId, Timestamp,
+    fleet::{Consumption, Fleet, Maintenance},
 };
+use tokio::sync::mpsc;
 
 use crate::{
-    client::{Api, EventItem, ReadingItem},
+    client::{Api, ReadingItem},
     progress::{Meter, Step},
+    staging::Staged,
 };
 
-/// Devices whose telemetry is read at once.
-const DEVICES: usize = 4;
+/// Pages that are read and not yet written.
+const PAGES_AHEAD: usize = 4;
 /// A server that is busy is waited for so long.
 const PATIENCE: std::time::Duration = std::time::Duration::from_secs(20);
 
@@ -34,9 +40,12 @@ pub(crate) struct Arguments {
     /// API key with scope read; its tenant is exported
     #[arg(long, value_name = "KEY", env = "HARBINGER_KEY", hide_env_values = true)]
     key: Option<String>,
-    /// Folder to write, which must be empty or not there
+    /// Folder to write, which must be empty or not there; it appears when it is whole
     #[arg(long, value_name = "FOLDER")]
     out: PathBuf,
+    /// What to write
+    #[arg(long, value_enum, default_value_t = Files::Bundle)]
+    format: Files,
     /// First instant of telemetry, events, maintenance and part use [default: all]
     #[arg(long, value_name = "TS")]
     from: Option<Timestamp>,
@@ -48,155 +57,143 @@ pub(crate) struct Arguments {
     device: Vec<DeviceId>,
 }
 
-/// A span of time as query parameters.
-#[derive(Debug, Clone)]
-struct Span(Vec<(&'static str, String)>);
+/// What an export consists of.
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+enum Files {
+    /// A fleet bundle: CSV files, for import, replay and training
+    Bundle,
+    /// The same tables as Parquet files, for pandas, DuckDB and the like
+    Parquet,
+}
 
-impl Span {
-    fn new(from: Option<Timestamp>, to: Option<Timestamp>) -> Self {
-        let from = ("from", from.unwrap_or(Timestamp::MIN).to_string());
-        Self(std::iter::once(from).chain(to.map(|to| ("to", to.to_string()))).collect())
-    }
-
-    /// The same of one device.
-    fn of(&self, device: &DeviceId) -> Vec<(&'static str, String)> {
-        self.0.iter().cloned().chain([("device", device.to_string())]).collect()
+impl From<Files> for Format {
+    fn from(files: Files) -> Self {
+        match files {
+            Files::Bundle => Self::Bundle,
+            Files::Parquet => Self::Parquet,
+        }
     }
 }
 
-/// Reads everything and writes it.
+/// A span of time as query parameters.
+#[derive(Debug, Clone)]
+struct Span {
+    from: Timestamp,
+    to: Option<Timestamp>,
+}
+
+impl Span {
+    fn query(&self) -> Vec<(&'static str, String)> {
+        let from = ("from", self.from.to_string());
+        std::iter::once(from).chain(self.to.map(|to| ("to", to.to_string()))).collect()
+    }
+
+    /// What an export says of itself.
+    fn facts(&self, tenant: Option<&TenantId>) -> Vec<(String, String)> {
+        let fact = |key: &str, value: String| (format!("harbinger.{key}"), value);
+        let mut facts = vec![fact("version", env!("CARGO_PKG_VERSION").to_owned())];
+        facts.extend(tenant.map(|tenant| fact("tenant", tenant.to_string())));
+        facts.extend((self.from > Timestamp::MIN).then(|| fact("from", self.from.to_string())));
+        facts.extend(self.to.map(|to| fact("to", to.to_string())));
+        facts
+    }
+}
+
+/// What goes to the writer.
+enum Page {
+    Readings(DeviceId, Vec<ReadingItem>),
+    Events(Vec<DeviceEvent>),
+    Maintenance(Vec<Maintenance>),
+    Consumption(Vec<Consumption>),
+}
+
+/// What was written.
+#[derive(Debug, Default)]
+struct Written {
+    readings: usize,
+    events: usize,
+}
+
+/// Reads everything page by page and writes it.
 pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<()> {
-    let in_the_way = fs_err::read_dir(&arguments.out).is_ok_and(|mut files| files.next().is_some());
-    anyhow::ensure!(
-        !in_the_way,
-        "{} is not empty: tables of an older export would be mixed in",
-        arguments.out.display()
-    );
+    let staged = Staged::beside(&arguments.out)?;
     let api = Api::new(&arguments.api, arguments.key, PATIENCE)?;
-    let span = Span::new(arguments.from, arguments.to);
-    let only: BTreeSet<DeviceId> = arguments.device.into_iter().collect();
+    let span = Span { from: arguments.from.unwrap_or(Timestamp::MIN), to: arguments.to };
     let step = Step::begin("reading the registry");
-    let fleet = read_fleet(&api, &only).await?;
+    let fleet = pages::fleet(&api, &arguments.device.into_iter().collect()).await?;
     step.done(&format!(
         "read {} devices, {} parts, {} depots",
         fleet.devices.len(),
         fleet.parts.len(),
         fleet.depots.len()
     ));
-    let mut histories = read_telemetry(&api, &fleet.devices, &span).await?;
-    read_records(&api, &fleet.devices, !only.is_empty(), &span, &mut histories).await?;
-    let consumption = api.list("/api/v1/consumption", &span.0).await.context("failed to read part use")?;
-    let bundle = Bundle { fleet, histories, consumption, ..Bundle::default() };
-    let step = Step::begin("writing");
-    harbinger_bundle::write::write(&bundle, &arguments.out).context("failed to write the bundle")?;
-    let readings: usize = bundle.histories.values().map(|history| history.readings.len()).sum();
-    let events: usize = bundle.histories.values().map(|history| history.events.len()).sum();
-    step.done(&format!("wrote {readings} readings and {events} events to {}", arguments.out.display()));
+    let signals = pages::signals(&api, &fleet.devices, &span).await?;
+    let facts = span.facts(fleet.devices.first().map(|device| &device.tenant));
+    let mut writer = FleetWriter::create(staged.path(), arguments.format.into(), signals, facts)?;
+    writer.fleet(&fleet).context("failed to write the registry")?;
+    let written = copy(&api, &fleet, &span, writer).await?;
+    let step = Step::begin("syncing to disk");
+    staged.keep()?;
+    let out = Path::display(&arguments.out);
+    step.done(&format!("wrote {} readings and {} events to {out}", written.readings, written.events));
     Ok(())
 }
 
-async fn read_fleet(api: &Api, only: &BTreeSet<DeviceId>) -> anyhow::Result<Fleet> {
-    let context = "failed to read the registry";
-    let mut devices: Vec<Device> = api.list("/api/v1/devices", &[]).await.context(context)?;
-    if !only.is_empty() {
-        devices.retain(|device| only.contains(&device.device));
-    }
-    let known: BTreeSet<&DeviceId> = devices.iter().map(|device| &device.device).collect();
-    if let Some(unknown) = only.iter().find(|device| !known.contains(device)) {
-        anyhow::bail!("there is no device {unknown:?}");
-    }
-    Ok(Fleet {
-        models: api.list("/api/v1/hardware-models", &[]).await.context(context)?,
-        signals: api.list("/api/v1/signals", &[]).await.context(context)?,
-        components: api.list("/api/v1/components", &[]).await.context(context)?,
-        parts: api.list("/api/v1/parts", &[]).await.context(context)?,
-        depots: api.list("/api/v1/depots", &[]).await.context(context)?,
-        lanes: api.list("/api/v1/lanes", &[]).await.context(context)?,
-        contracts: api.list("/api/v1/contracts", &[]).await.context(context)?,
-        stock: api.list("/api/v1/stock", &[]).await.context(context)?,
-        devices,
-    })
+/// Reads pages here and writes them on a thread of its own.
+async fn copy(api: &Api, fleet: &Fleet, span: &Span, writer: FleetWriter) -> anyhow::Result<Written> {
+    let (sender, receiver) = mpsc::channel(PAGES_AHEAD);
+    let writing = tokio::task::spawn_blocking(move || write(writer, receiver));
+    let read = read(api, fleet, span, &sender).await;
+    drop(sender);
+    // A writer that has failed makes the reader fail, and not the other way round: its reason is the one to tell.
+    let written = writing.await.context("the writer ended")??;
+    read.map(|()| written)
 }
 
-/// Readings of all devices, a few devices at once.
-async fn read_telemetry(
-    api: &Api,
-    devices: &[Device],
-    span: &Span,
-) -> anyhow::Result<BTreeMap<DeviceId, DeviceHistory>> {
-    let mut meter = Meter::begin(devices.len() as u64, "reading telemetry");
-    let mut read = stream::iter(devices)
-        .map(|device| async move {
-            let id = &device.device;
-            let readings = device_readings(api, id, span).await;
-            readings
-                .map(|readings| (id.clone(), readings))
-                .with_context(|| format!("failed to read telemetry of {id:?}"))
-        })
-        .buffer_unordered(DEVICES);
-    let mut histories = BTreeMap::new();
-    while let Some((device, readings)) = read.try_next().await? {
-        histories.insert(device, DeviceHistory { readings, ..DeviceHistory::default() });
-        meter.reach(histories.len() as u64);
+async fn read(api: &Api, fleet: &Fleet, span: &Span, writer: &mpsc::Sender<Page>) -> anyhow::Result<()> {
+    let mut meter = Meter::begin(fleet.devices.len() as u64, "exporting devices");
+    let devices: BTreeSet<&DeviceId> = fleet.devices.iter().map(|device| &device.device).collect();
+    let mut done = 0;
+    let mut histories = pages::histories(api, &fleet.devices, span);
+    while let Some((device, mut pages)) = histories.next().await {
+        while let Some(page) = pages.try_next().await.with_context(|| format!("failed to read device {device:?}"))? {
+            writer.send(page).await.context("the writer has stopped")?;
+        }
+        done += 1;
+        meter.reach(done);
     }
     meter.clear();
-    Ok(histories)
-}
-
-async fn device_readings(api: &Api, device: &DeviceId, span: &Span) -> anyhow::Result<Readings> {
-    let mut readings = Readings::default();
-    let mut in_order = true;
-    let path = format!("/api/v1/devices/{}/telemetry", in_path(device));
-    api.each(&path, &span.0, |item: ReadingItem| {
-        in_order &= readings.times.last().is_none_or(|&last| last < item.ts);
-        if in_order {
-            let values: Vec<(SignalId, f64)> = item.values.into_iter().collect();
-            readings.push(item.ts, &values);
-        }
-    })
-    .await?;
-    anyhow::ensure!(in_order, "its readings do not come in order of time");
-    Ok(readings)
-}
-
-/// An id as one level of a URL's path.
-fn in_path(device: &DeviceId) -> String {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'~');
-    let encode = |byte: u8| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") };
-    device.as_str().bytes().map(encode).collect()
-}
-
-/// Events and maintenance: of all devices in one list, or of each chosen one.
-async fn read_records(
-    api: &Api,
-    devices: &[Device],
-    each: bool,
-    span: &Span,
-    histories: &mut BTreeMap<DeviceId, DeviceHistory>,
-) -> anyhow::Result<()> {
-    let queries: Vec<_> =
-        if each { devices.iter().map(|device| span.of(&device.device)).collect() } else { vec![span.0.clone()] };
-    let tenant = devices.first().map(|device| device.tenant.clone());
-    for query in queries {
-        let events: Vec<EventItem> = api.list("/api/v1/events", &query).await.context("failed to read events")?;
-        for event in events {
-            let (Some(tenant), Some(history)) = (tenant.clone(), histories.get_mut(&event.device)) else { continue };
-            let EventItem { ts, device, code, severity, message } = event;
-            let (key, code) = (DeviceKey::new(tenant, device), Arc::from(code));
-            history.events.push(DeviceEvent { key, ts, code, severity, message });
-        }
-        let records: Vec<Maintenance> =
-            api.list("/api/v1/maintenance", &query).await.context("failed to read maintenance")?;
-        for record in records {
-            if let Some(history) = histories.get_mut(&record.device) {
-                history.maintenance.push(record);
-            }
-        }
+    let mut maintenance = pages::maintenance(api, &devices, span);
+    while let Some(page) = maintenance.try_next().await.context("failed to read maintenance")? {
+        writer.send(page).await.context("the writer has stopped")?;
     }
-    for history in histories.values_mut() {
-        history.failures = failures_of(&history.maintenance);
+    let mut consumption = pages::consumption(api, span);
+    while let Some(page) = consumption.try_next().await.context("failed to read part use")? {
+        writer.send(page).await.context("the writer has stopped")?;
     }
     Ok(())
+}
+
+fn write(mut writer: FleetWriter, mut pages: mpsc::Receiver<Page>) -> anyhow::Result<Written> {
+    let mut written = Written::default();
+    while let Some(page) = pages.blocking_recv() {
+        match page {
+            Page::Readings(device, readings) => {
+                written.readings += readings.len();
+                for ReadingItem { ts, values } in &readings {
+                    writer.reading(&device, *ts, values.iter().map(|(signal, value)| (signal, *value)))?;
+                }
+            }
+            Page::Events(events) => {
+                written.events += events.len();
+                writer.records(&events)?;
+            }
+            Page::Maintenance(records) => writer.records(&records)?,
+            Page::Consumption(records) => writer.records(&records)?,
+        }
+    }
+    writer.finish()?;
+    Ok(written)
 }
 
 #[cfg(test)]
@@ -204,18 +201,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ids_are_one_level_of_a_path() {
-        let path = |id: &str| in_path(&DeviceId::parse(id).unwrap());
-        assert_eq!(path("machine-001"), "machine-001");
-        assert_eq!(path("a b?%é"), "a%20b%3F%25%C3%A9");
-    }
-
-    #[test]
     fn a_span_always_has_a_beginning() {
-        let end = "2015-01-01T00:00:00Z";
-        let span = Span::new(None, Some(end.parse().unwrap()));
-        let from: Timestamp = span.0[0].1.parse().unwrap();
-        assert_eq!((from, span.0[1].clone()), (Timestamp::MIN, ("to", end.to_owned())));
-        assert_eq!(span.of(&DeviceId::parse("d").unwrap())[2], ("device", "d".to_owned()));
+        let end: Timestamp = "2015-01-01T00:00:00Z".parse().unwrap();
+        let span = Span { from: Timestamp::MIN, to: Some(end) };
+        let query = span.query();
+        assert_eq!((query[0].0, query[0].1.parse().unwrap()), ("from", Timestamp::MIN));
+        assert_eq!(query[1], ("to", end.to_string()));
+        let facts = span.facts(Some(&TenantId::parse("acme").unwrap()));
+        assert_eq!(facts.iter().map(|(key, _)| &key[10..]).collect::<Vec<_>>(), ["version", "tenant", "to"]);
     }
 }

@@ -1,4 +1,4 @@
-//! `[telemetry]`: the server that readings are sent on to, where there is one.
+//! `[telemetry]`: how long it is kept, and the server that readings are sent on to, where there is one.
 
 use std::{path::PathBuf, sync::Arc};
 
@@ -6,7 +6,7 @@ use anyhow::Context;
 use harbinger_core::Duration;
 use harbinger_store::{
     ledger::webhooks::Secret,
-    telemetry::{InfluxDb, Remote, Settings, SpoolOptions, VictoriaMetrics, WriteApi},
+    telemetry::{DataClass, InfluxDb, Remote, Settings, SpoolOptions, VictoriaMetrics, WriteApi},
 };
 use serde::{Deserialize, Serialize};
 
@@ -49,6 +49,8 @@ pub(crate) struct Telemetry {
     pub(crate) hold: Duration,
     /// How often what has arrived is sent.
     pub(crate) send_every: Duration,
+    /// How long it is kept.
+    pub(crate) retention: Retention,
 }
 
 impl Default for Telemetry {
@@ -66,6 +68,7 @@ impl Default for Telemetry {
             request_timeout: Settings::at("", "").request_timeout,
             hold: spool.hold,
             send_every: Duration::from_millis(i64::try_from(spool.interval.as_millis()).unwrap_or(i64::MAX)),
+            retention: Retention::default(),
         }
     }
 }
@@ -106,6 +109,51 @@ impl Telemetry {
             token: secret("telemetry.token_file", self.token_file.as_ref())?,
             request_timeout: self.request_timeout,
         })
+    }
+}
+
+/// How long each class of data is kept, in event time of its tenant; for ever where left out. It may be kept a little longer.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Retention {
+    /// Readings as they came.
+    pub(crate) readings: Option<Duration>,
+    /// Summaries of each hour: no shorter than readings.
+    pub(crate) hourly_summaries: Option<Duration>,
+    /// Summaries of each day: no shorter than readings.
+    pub(crate) daily_summaries: Option<Duration>,
+    /// Device events.
+    pub(crate) events: Option<Duration>,
+    /// Messages that could not be taken, in wall time since they arrived.
+    pub(crate) quarantine: Option<Duration>,
+}
+
+impl Retention {
+    /// How long a class is kept; `None` for ever.
+    pub(crate) fn of(&self, class: DataClass) -> Option<Duration> {
+        match class {
+            DataClass::Readings => self.readings,
+            DataClass::HourlySummaries => self.hourly_summaries,
+            DataClass::DailySummaries => self.daily_summaries,
+            DataClass::Events => self.events,
+            DataClass::Quarantine => self.quarantine,
+        }
+    }
+
+    /// Summaries are what is left of readings that are gone, so they must not go first.
+    pub(super) fn check(&self) -> anyhow::Result<()> {
+        let words = |kept: Option<Duration>| kept.map_or_else(|| "for ever".to_owned(), |kept| kept.to_string());
+        let summaries = [("hourly_summaries", self.hourly_summaries), ("daily_summaries", self.daily_summaries)];
+        for (key, kept) in summaries {
+            let Some(length) = kept else { continue };
+            anyhow::ensure!(
+                self.readings.is_some_and(|readings| readings <= length),
+                "telemetry.retention.{key} is {length}, shorter than telemetry.retention.readings, which is {}: \
+                 keep summaries at least as long as readings",
+                words(self.readings)
+            );
+        }
+        Ok(())
     }
 }
 
