@@ -23,7 +23,7 @@ lint: ## format and lints; dependency policy where cargo-deny is installed
 	@if command -v cargo-deny >/dev/null; then cargo deny check; else echo "left out: cargo-deny is not installed"; fi
 
 bench: ## messages and samples a second, durable, beside mosquitto: the figures of docs/benchmarks.md
-	cargo run --release -p harbinger-store --example append_rate
+	cargo run --release -p harbinger-store --example store_bench
 	cargo run --release -p harbinger-ingest --example mqtt_load -- compare
 
 evaluate: ## score the models on every bundle in BUNDLES=folder
