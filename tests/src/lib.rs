@@ -2,10 +2,13 @@
 //! processes under test.
 
 pub mod http;
+pub mod keep_alive;
 pub mod mqtt;
 pub mod postgres;
+pub mod postgres_session;
 pub mod process;
 pub mod server;
+pub mod servers;
 
 use std::path::{Path, PathBuf};
 

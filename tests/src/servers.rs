@@ -1,0 +1,161 @@
+//! Real servers of others that telemetry is kept in, to compare with: each on a free port of loopback and in a folder of
+//! its own, ended when dropped.
+
+use std::{
+    net::{SocketAddr, TcpListener},
+    path::{Path, PathBuf},
+    process::Command,
+    time::Duration,
+};
+
+use anyhow::{Context, ensure};
+
+use crate::{http::Client, postgres_session::Session, process::Process, server::until};
+
+/// How long a server may take to start or to end.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Where a program is: on the path, or in a folder that distributions keep off it. Says on standard error what is left out
+/// where it is not installed.
+fn installed(program: &str, elsewhere: &[&str]) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let folders = std::env::split_paths(&path).chain(elsewhere.iter().map(PathBuf::from));
+    let found = folders.map(|folder| folder.join(program)).find(|file| file.is_file());
+    if found.is_none() {
+        eprintln!("left out: {program} is not installed");
+    }
+    found
+}
+
+/// A port that nobody listens on.
+fn free_address() -> anyhow::Result<SocketAddr> {
+    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?)
+}
+
+/// A single-node VictoriaMetrics that keeps samples of all times.
+#[derive(Debug)]
+pub struct VictoriaMetrics {
+    /// Where it listens.
+    pub address: SocketAddr,
+    process: Process,
+}
+
+impl VictoriaMetrics {
+    /// Starts it on a data folder; `None` where it is not installed.
+    ///
+    /// # Errors
+    /// Where it does not start.
+    pub fn start(data: &Path) -> anyhow::Result<Option<Self>> {
+        let Some(program) = installed("victoria-metrics", &[]) else { return Ok(None) };
+        let address = free_address()?;
+        let mut command = Command::new(program);
+        command.arg(format!("-storageDataPath={}", data.display())).arg(format!("-httpListenAddr={address}"));
+        command.args(["-retentionPeriod=100y", "-loggerLevel=ERROR"]);
+        let process = Process::start(&mut command)?;
+        let server = Self { address, process };
+        let healthy = || Ok((server.client().get("/health")?.status == 200).then_some(()));
+        until(PATIENCE, "VictoriaMetrics to start", healthy)?;
+        Ok(Some(server))
+    }
+
+    /// A client of it.
+    #[must_use]
+    pub fn client(&self) -> Client {
+        Client::new(self.address, None)
+    }
+
+    /// Writes everything to disk and merges each partition to one part.
+    ///
+    /// # Errors
+    /// Where merging does not end within ten minutes.
+    pub fn merge(&self) -> anyhow::Result<()> {
+        let client = self.client();
+        for path in ["/internal/force_flush", "/internal/force_merge"] {
+            ensure!(client.get(path)?.status == 200, "{path} was refused");
+        }
+        // Merging begins a moment after it was asked for: it has ended when nothing is merged twice in a row.
+        let mut quiet = 0;
+        until(Duration::from_secs(600), "merges to end", || {
+            let active = client.metric("vm_active_merges", "")? + client.metric("vm_active_force_merges", "")?;
+            quiet = if active == 0.0 { quiet + 1 } else { 0 };
+            Ok((quiet == 20).then_some(()))
+        })
+    }
+
+    /// Ends it in order: what it holds in memory is written first.
+    ///
+    /// # Errors
+    /// Where it does not end.
+    pub fn stop(mut self) -> anyhow::Result<()> {
+        self.process.terminate(PATIENCE)?;
+        Ok(())
+    }
+}
+
+/// A PostgreSQL cluster that trusts whoever connects.
+#[derive(Debug)]
+pub struct Postgres {
+    /// Where it listens.
+    pub address: SocketAddr,
+    process: Process,
+}
+
+impl Postgres {
+    /// Makes a cluster in an empty folder and starts it; `None` where it is not installed. As root it becomes user
+    /// `postgres`, whose the folder then is, since the server refuses root.
+    ///
+    /// * `settings`: beside the defaults, `name=value`.
+    ///
+    /// # Errors
+    /// Where it cannot be made or does not start.
+    pub fn start(folder: &Path, settings: &[&str]) -> anyhow::Result<Option<Self>> {
+        let versions = (13..=18).rev().map(|version| format!("/usr/lib/postgresql/{version}/bin")).collect::<Vec<_>>();
+        let versions: Vec<&str> = versions.iter().map(String::as_str).collect();
+        let Some(program) = installed("postgres", &versions) else { return Ok(None) };
+        let data = folder.join("cluster");
+        if is_root()? {
+            succeed(Command::new("chown").arg("postgres:").arg(folder))?;
+        }
+        let mut make = as_postgres(&program.with_file_name("initdb"))?;
+        succeed(make.args(["--no-sync", "--auth=trust", "--username=postgres", "--pgdata"]).arg(&data))?;
+        let address = free_address()?;
+        let mut command = as_postgres(&program)?;
+        command.arg("-D").arg(&data).arg("-p").arg(address.port().to_string());
+        for setting in ["listen_addresses=127.0.0.1", "unix_socket_directories="].iter().chain(settings) {
+            command.args(["-c", setting]);
+        }
+        let process = Process::start(&mut command)?;
+        until(PATIENCE, "PostgreSQL to start", || Session::open(address).map(Some))?;
+        Ok(Some(Self { address, process }))
+    }
+
+    /// Ends it in order, when all sessions are closed.
+    ///
+    /// # Errors
+    /// Where it does not end.
+    pub fn stop(mut self) -> anyhow::Result<()> {
+        self.process.terminate(PATIENCE)?;
+        Ok(())
+    }
+}
+
+fn is_root() -> anyhow::Result<bool> {
+    let user = Command::new("id").arg("-u").output()?;
+    Ok(user.stdout.trim_ascii() == b"0")
+}
+
+/// The command, as user `postgres` where we are root.
+fn as_postgres(program: &Path) -> anyhow::Result<Command> {
+    if !is_root()? {
+        return Ok(Command::new(program));
+    }
+    let mut command = Command::new("setpriv");
+    command.args(["--reuid=postgres", "--regid=postgres", "--clear-groups"]).arg(program).current_dir("/");
+    Ok(command)
+}
+
+fn succeed(command: &mut Command) -> anyhow::Result<()> {
+    let output = command.output().with_context(|| format!("failed to start {command:?}"))?;
+    ensure!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+    Ok(())
+}
