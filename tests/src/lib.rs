@@ -3,6 +3,7 @@
 
 pub mod http;
 pub mod keep_alive;
+pub mod kill_nine;
 pub mod mqtt;
 pub mod postgres;
 pub mod postgres_session;

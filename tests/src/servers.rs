@@ -5,7 +5,7 @@ use std::{
     net::{SocketAddr, TcpListener},
     path::{Path, PathBuf},
     process::Command,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context, ensure};
@@ -14,6 +14,9 @@ use crate::{http::Client, postgres_session::Session, process::Process, server::u
 
 /// How long a server may take to start or to end.
 const PATIENCE: Duration = Duration::from_secs(60);
+
+/// How long nothing is to be merged until merging counts as ended.
+const QUIET: Duration = Duration::from_secs(5);
 
 /// Where a program is: on the path, or in a folder that distributions keep off it. Says on standard error what is left out
 /// where it is not installed.
@@ -73,12 +76,14 @@ impl VictoriaMetrics {
         for path in ["/internal/force_flush", "/internal/force_merge"] {
             ensure!(client.get(path)?.status == 200, "{path} was refused");
         }
-        // Merging begins a moment after it was asked for: it has ended when nothing is merged twice in a row.
-        let mut quiet = 0;
+        // Merging begins a moment after it was asked for, and what the server tells of itself is some seconds old.
+        let mut quiet_since = Instant::now();
         until(Duration::from_secs(600), "merges to end", || {
             let active = client.metric("vm_active_merges", "")? + client.metric("vm_active_force_merges", "")?;
-            quiet = if active == 0.0 { quiet + 1 } else { 0 };
-            Ok((quiet == 20).then_some(()))
+            if active > 0.0 {
+                quiet_since = Instant::now();
+            }
+            Ok((quiet_since.elapsed() > QUIET).then_some(()))
         })
     }
 
