@@ -1,5 +1,5 @@
 //! A fleet that reports without end: six signals a device, one decimal as sensors round, one reading a device every ten
-//! seconds. Also used by what is measured beside other servers, so that all take the same points.
+//! seconds. Also used by the benches of the whole (`tests/examples`), so that all measure the same points.
 
 use harbinger_core::{DeviceId, DeviceKey, Reading, SignalId, TenantId, Timestamp, ids::InvalidId};
 
@@ -51,10 +51,12 @@ impl Fleet {
         Ok(Self { keys, signals, values, tenths: vec![240; devices * SIGNALS], beat, device: 0 })
     }
 
+    /// Its devices.
     pub(crate) fn keys(&self) -> &[DeviceKey] {
         &self.keys
     }
 
+    /// The signals of each device.
     pub(crate) fn signals(&self) -> &[SignalId] {
         &self.signals
     }
@@ -69,21 +71,25 @@ impl Fleet {
         (ts.millis() - START_MS).div_euclid(BEAT_MS) + 1
     }
 
-    /// The value of a signal at a beat, and where its walk is then.
-    fn tenths(&mut self, signal: usize) -> i32 {
+    /// What a noisy signal shows at a beat: known without all that went before.
+    pub(crate) fn noise(device: usize, signal: usize, beat: i64) -> f64 {
+        let series = device * SIGNALS + signal;
+        let drawn = scramble(series as u64, beat as u64);
+        // The sum of eight numbers out of 0..=12: nearly normal, with a deviation of ten tenths.
+        let dice: u64 = (0..8).map(|die| (drawn >> (die * 8)) % 13).sum();
+        f64::from(200 + (series % 97) as i32 + dice as i32 - 48) / 10.0
+    }
+
+    /// What a signal of the present device shows at the present beat.
+    fn value(&mut self, signal: usize) -> f64 {
         let series = self.device * SIGNALS + signal;
-        let drawn = scramble(series as u64, self.beat as u64);
-        let Some(walk) = self.tenths.get_mut(series) else { return 0 };
         match self.values {
             Values::Walk => {
-                *walk += (drawn % 7) as i32 - 3;
-                *walk
+                let Some(tenths) = self.tenths.get_mut(series) else { return f64::NAN };
+                *tenths += (scramble(series as u64, self.beat as u64) % 7) as i32 - 3;
+                f64::from(*tenths) / 10.0
             }
-            // The sum of eight numbers out of 0..=12: nearly normal, with a deviation of ten tenths.
-            Values::Noise => {
-                let dice: u64 = (0..8).map(|die| (drawn >> (die * 8)) % 13).sum();
-                200 + (series % 97) as i32 + dice as i32 - 48
-            }
+            Values::Noise => Self::noise(self.device, signal, self.beat),
         }
     }
 
@@ -101,8 +107,8 @@ impl Iterator for Fleet {
     fn next(&mut self) -> Option<Reading> {
         let key = self.keys.get(self.device)?.clone();
         let ts = Timestamp::from_millis(Self::time_of(self.beat).millis() + self.jitter_ms());
-        let tenths: [i32; SIGNALS] = std::array::from_fn(|signal| self.tenths(signal));
-        let values = self.signals.iter().cloned().zip(tenths.map(|tenths| f64::from(tenths) / 10.0)).collect();
+        let values: [f64; SIGNALS] = std::array::from_fn(|signal| self.value(signal));
+        let values = self.signals.iter().cloned().zip(values).collect();
         self.device += 1;
         if self.device == self.keys.len() {
             (self.device, self.beat) = (0, self.beat + 1);
