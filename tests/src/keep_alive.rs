@@ -13,9 +13,17 @@ use crate::http::Answer;
 /// How long an answer may take.
 const PATIENCE: Duration = Duration::from_secs(120);
 
+fn connect(address: SocketAddr) -> anyhow::Result<BufReader<TcpStream>> {
+    let stream = TcpStream::connect(address)?;
+    stream.set_nodelay(true)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    Ok(BufReader::with_capacity(64 << 10, stream))
+}
+
 /// One connection to one server.
 #[derive(Debug)]
 pub struct Connection {
+    address: SocketAddr,
     stream: BufReader<TcpStream>,
     /// Headers that every request carries.
     constant: String,
@@ -27,12 +35,9 @@ impl Connection {
     /// # Errors
     /// Where nobody listens.
     pub fn open(address: SocketAddr, key: Option<&str>) -> anyhow::Result<Self> {
-        let stream = TcpStream::connect(address)?;
-        stream.set_nodelay(true)?;
-        stream.set_read_timeout(Some(PATIENCE))?;
         let key = key.map(|key| format!("Authorization: Bearer {key}\r\n")).unwrap_or_default();
         let constant = format!(" HTTP/1.1\r\nHost: {address}\r\n{key}");
-        Ok(Self { stream: BufReader::with_capacity(64 << 10, stream), constant })
+        Ok(Self { address, stream: connect(address)?, constant })
     }
 
     /// Sends a request and reads its answer to the end.
@@ -46,9 +51,18 @@ impl Connection {
         }
         head += "\r\n";
         let stream = self.stream.get_mut();
-        stream.write_all(head.as_bytes())?;
-        stream.write_all(body)?;
-        self.answer().with_context(|| format!("{method} {path}"))
+        let sent = stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(body));
+        // A server that refuses may close before it has read everything: what it says is worth more than the broken pipe.
+        let answer = self.answer().with_context(|| format!("{method} {path}"));
+        if answer.is_err() {
+            sent?;
+        }
+        let answer = answer?;
+        // Some servers end a connection now and then, and say so.
+        if answer.header("connection").is_some_and(|connection| connection.eq_ignore_ascii_case("close")) {
+            self.stream = connect(self.address)?;
+        }
+        Ok(answer)
     }
 
     /// Reads a path.

@@ -49,7 +49,7 @@ impl fmt::Display for Contestant {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Harbinger => "harbinger",
-            Self::VictoriaMetrics => "VictoriaMetrics /write",
+            Self::VictoriaMetrics => "VictoriaMetrics",
             Self::Postgres(Table::Wide) => "PostgreSQL COPY, wide, no index",
             Self::Postgres(Table::WideIndexed) => "PostgreSQL COPY, wide, index",
             Self::Postgres(Table::NarrowIndexed) => "PostgreSQL COPY, narrow, index",

@@ -117,7 +117,7 @@ fn ask(
             // Its range holds both its ends. A step's average is that of the readings before it, as ours.
             let series = format!("telemetry_{signal}{{device=\"{device}\"}}");
             let (query, first, last, step) = match step {
-                None => (series, from, to + Length::from_millis(-BEAT_MS), BEAT),
+                None => (series, from, to - BEAT, BEAT),
                 Some(step) => (format!("avg_over_time({series}[{step}])"), from + step, to, step),
             };
             let query = query.replace('{', "%7B").replace('}', "%7D").replace('"', "%22");
