@@ -1,7 +1,11 @@
 //! What a store is kept busy with until it is killed: known without having seen it, so that whoever looks at what the kill
 //! left knows each reading that may be there, and what the process said of itself says which must.
 
-use std::{fmt, str::FromStr};
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+    str::FromStr,
+};
 
 use anyhow::{Context, bail};
 use harbinger_core::{DeviceId, DeviceKey, Reading, SignalId, TenantId, Timestamp};
@@ -16,12 +20,14 @@ pub const SIGNALS: usize = 2;
 pub const CALLERS: u64 = 4;
 /// Readings of each device in a batch.
 pub const BEATS_A_BATCH: u64 = 10;
+/// Beats of a day: what retention forgets at a time.
+pub const BEATS_A_DAY: u64 = 24 * 60;
 /// Readings of a device that is made to be deleted.
 pub const DOOMED_BEATS: u64 = 60;
 
-/// 2026-01-01T00:00:00Z; one reading in ten seconds.
+/// 2026-01-01T00:00:00Z; one reading a minute.
 const START_MS: i64 = 1_767_225_600_000;
-const BEAT_MS: i64 = 10_000;
+const BEAT_MS: i64 = 60_000;
 
 /// The tenant of a kind of device; retention is told tenant by tenant.
 ///
@@ -99,6 +105,18 @@ pub fn doomed(device: usize) -> Vec<Reading> {
     (0..DOOMED_BEATS).map(|beat| reading(&key, beat)).collect()
 }
 
+/// The folder that copies of a data file are made in.
+#[must_use]
+pub fn copies_of(file: &Path) -> PathBuf {
+    file.with_extension("copies")
+}
+
+/// Where the copy of that number of a data file is made.
+#[must_use]
+pub fn copy_of(file: &Path, number: u64) -> PathBuf {
+    copies_of(file).join(format!("{number}.db"))
+}
+
 /// What the busy process says of itself, a line each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Said {
@@ -114,6 +132,10 @@ pub enum Said {
     Deleting(u64),
     /// Its deletion was acknowledged.
     Deleted(u64),
+    /// A copy of the data file, of that number, begins.
+    Copying(u64),
+    /// It is whole.
+    Copied(u64),
 }
 
 impl fmt::Display for Said {
@@ -125,6 +147,8 @@ impl fmt::Display for Said {
             Self::Made(number) => ("made", number),
             Self::Deleting(number) => ("deleting", number),
             Self::Deleted(number) => ("deleted", number),
+            Self::Copying(number) => ("copying", number),
+            Self::Copied(number) => ("copied", number),
         };
         write!(f, "{word} {number}")
     }
@@ -142,6 +166,8 @@ impl FromStr for Said {
             "made" => Self::Made(number),
             "deleting" => Self::Deleting(number),
             "deleted" => Self::Deleted(number),
+            "copying" => Self::Copying(number),
+            "copied" => Self::Copied(number),
             _ => bail!("{word:?} is not known"),
         })
     }

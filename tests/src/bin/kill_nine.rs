@@ -1,24 +1,28 @@
 //! A process that keeps a telemetry store busy until somebody kills it, and says of each thing when it is durable.
 //!
 //! ```text
-//! kill_nine work FILE BATCH DEVICE   appends batches from BATCH on, compacts, forgets, makes and deletes devices from DEVICE on
+//! kill_nine work FILE BATCH DEVICE   appends batches from BATCH on, compacts, forgets, makes and deletes devices from DEVICE
+//!                                    on, copies the file
 //! kill_nine open FILE                opens the file, migrating it where it is of an older format, and closes it
 //! ```
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use anyhow::{Context, bail};
-use harbinger_store::telemetry::{Batch, DataClass, EmbeddedStore, Options, TelemetryStore};
-use harbinger_tests::kill_nine::{BEATS_A_BATCH, CALLERS, Said, batch, doomed, key, tenant, time};
+use harbinger_store::telemetry::{Batch, DataClass, EmbeddedStore, Options, TelemetryStore, backup};
+use harbinger_tests::kill_nine::{BEATS_A_BATCH, CALLERS, Said, batch, copies_of, copy_of, doomed, key, tenant, time};
 use tokio::task::JoinSet;
 
 /// Readings in the log at which a compaction begins: so few that one is always under way.
 const LOG_READINGS_MAX: u64 = 2_000;
 /// Beats that are kept of the devices that age: two hours.
-const KEPT_BEATS: u64 = 2 * 360;
+const KEPT_BEATS: u64 = 2 * 60;
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
@@ -27,7 +31,7 @@ async fn main() -> anyhow::Result<()> {
     match arguments.as_slice() {
         ["work", file, batch, device] => {
             let options = Options { log_readings_max: LOG_READINGS_MAX, ..Options::at(*file) };
-            work(EmbeddedStore::open(options)?, batch.parse()?, device.parse()?).await
+            work(file, EmbeddedStore::open(options)?, batch.parse()?, device.parse()?).await
         }
         ["open", file] => Ok(EmbeddedStore::open(Options::at(*file))?.close().await?),
         _ => bail!("usage: kill_nine work FILE BATCH DEVICE | open FILE"),
@@ -35,7 +39,7 @@ async fn main() -> anyhow::Result<()> {
 }
 
 /// Does everything at once, without end.
-async fn work(store: Arc<EmbeddedStore>, first_batch: u64, first_device: u64) -> anyhow::Result<()> {
+async fn work(file: &str, store: Arc<EmbeddedStore>, first_batch: u64, first_device: u64) -> anyhow::Result<()> {
     let next = Arc::new(AtomicU64::new(first_batch));
     let mut tasks = JoinSet::new();
     for _ in 0..CALLERS {
@@ -43,6 +47,8 @@ async fn work(store: Arc<EmbeddedStore>, first_batch: u64, first_device: u64) ->
     }
     tasks.spawn(forget(store.clone(), next));
     tasks.spawn(make_and_delete(store, first_device));
+    let file = PathBuf::from(file);
+    tasks.spawn_blocking(move || copy(&file));
     // None of them ends by itself.
     tasks.join_next().await.context("there are tasks")?.context("a task panicked")?
 }
@@ -75,6 +81,16 @@ async fn make_and_delete(store: Arc<EmbeddedStore>, first: u64) -> anyhow::Resul
         println!("{}", Said::Deleting(device));
         store.delete_device(&key("doomed", device as usize)).await?;
         println!("{}", Said::Deleted(device));
+    }
+    Ok(())
+}
+
+fn copy(file: &Path) -> anyhow::Result<()> {
+    fs_err::create_dir_all(copies_of(file))?;
+    for number in 0.. {
+        println!("{}", Said::Copying(number));
+        backup(file, &copy_of(file, number), &|_| {})?;
+        println!("{}", Said::Copied(number));
     }
     Ok(())
 }
