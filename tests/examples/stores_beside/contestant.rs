@@ -6,7 +6,7 @@
 use std::{fmt, net::SocketAddr, path::PathBuf, time::Duration};
 
 use anyhow::{Context, ensure};
-use harbinger_store::telemetry::{EmbeddedStore, Options, StoreSize, TelemetryStore};
+use harbinger_store::telemetry::{EmbeddedStore, Options, TelemetryStore};
 use harbinger_tests::{
     files,
     keep_alive::Connection,
@@ -71,6 +71,13 @@ impl Table {
     }
 }
 
+/// What a contestant holds, and what that takes on disk.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Kept {
+    pub(crate) samples: u64,
+    pub(crate) bytes: u64,
+}
+
 /// A started contestant.
 pub(crate) struct Running {
     pub(crate) contestant: Contestant,
@@ -132,7 +139,7 @@ impl Running {
 
     /// Puts everything into the form it is kept in: compacted, merged. Samples and bytes on disk are told, where they are
     /// compared.
-    pub(crate) fn settle(self) -> anyhow::Result<(Self, Option<StoreSize>)> {
+    pub(crate) fn settle(self) -> anyhow::Result<(Self, Option<Kept>)> {
         let data = self.data();
         let (server, size) = match self.server {
             Started::Harbinger { mut server, .. } => {
@@ -146,7 +153,7 @@ impl Running {
                 let bytes = bytes_of(&data)?;
                 let server = VictoriaMetrics::start(&data)?.context("VictoriaMetrics is gone")?;
                 let samples = server.client().metric("vm_rows", "type=\"storage/")? as u64;
-                (Started::VictoriaMetrics(server), Some(StoreSize { samples, bytes, readings_in_log: 0 }))
+                (Started::VictoriaMetrics(server), Some(Kept { samples, bytes }))
             }
             postgres @ Started::Postgres(_) => (postgres, None),
         };
@@ -170,14 +177,14 @@ fn start_harbinger(data: PathBuf) -> anyhow::Result<Started> {
 }
 
 /// Compacts a closed data file; how much it then holds and takes.
-fn compact(file: PathBuf) -> anyhow::Result<StoreSize> {
+fn compact(file: PathBuf) -> anyhow::Result<Kept> {
     let runtime = tokio::runtime::Runtime::new()?;
     runtime.block_on(async {
         let store = EmbeddedStore::open(Options::at(file))?;
         store.compact().await?;
         let size = store.size().await?;
         store.close().await?;
-        Ok(size)
+        Ok(Kept { samples: size.samples, bytes: size.bytes })
     })
 }
 

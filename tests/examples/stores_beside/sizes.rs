@@ -61,11 +61,11 @@ fn bytes_a_sample(
 ) -> anyhow::Result<Option<f64>> {
     let Some(running) = Running::start(contestant, arguments)? else { return Ok(None) };
     let sent = fill(&running, readings, arguments.connections)?;
-    let (running, size) = running.settle()?;
+    let (running, kept) = running.settle()?;
     running.stop()?;
-    let Some(size) = size else { return Ok(None) };
-    ensure!(size.samples == sent, "{contestant} holds {} of {sent} samples", size.samples);
-    Ok(Some(size.bytes as f64 / sent as f64))
+    let Some(kept) = kept else { return Ok(None) };
+    ensure!(kept.samples == sent, "{contestant} holds {} of {sent} samples", kept.samples);
+    Ok(Some(kept.bytes as f64 / sent as f64))
 }
 
 /// Folders of bundles, in order of name.
@@ -94,6 +94,7 @@ fn readings_of(bundle: &Path) -> anyhow::Result<Vec<Reading>> {
             all.push(Reading { key: DeviceKey::new(tenant.clone(), device.clone()), ts, arrival: false, values });
         }
     }
+    all.retain(|reading| !reading.values.is_empty());
     all.sort_by_key(|reading| reading.ts);
     Ok(all)
 }
