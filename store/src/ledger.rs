@@ -22,9 +22,9 @@ pub mod changes;
 mod column;
 pub mod copy;
 mod engine;
+pub mod erasure;
 #[cfg(test)]
 mod fixture;
-pub mod erasure;
 pub mod idempotency;
 pub mod keys;
 pub mod kpi;

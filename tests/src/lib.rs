@@ -9,7 +9,7 @@ pub mod postgres;
 pub mod postgres_session;
 pub mod process;
 pub mod server;
-pub mod servers;
+pub mod victoria_metrics;
 
 use std::path::{Path, PathBuf};
 

@@ -1,8 +1,8 @@
-//! A client of PostgreSQL's protocol as small as can be: statements without parameters, and `COPY ... FROM STDIN`.
+//! A client of PostgreSQL's protocol as small as can be: `COPY ... FROM STDIN`, over and over on one session.
 
 use std::{
     io::{BufReader, Read, Write},
-    net::{SocketAddr, TcpStream},
+    net::TcpStream,
     time::Duration,
 };
 
@@ -13,36 +13,33 @@ const PATIENCE: Duration = Duration::from_secs(600);
 /// Version 3.0 of the protocol.
 const PROTOCOL: i32 = 3 << 16;
 
-/// One session of user and database `postgres`, which the server must trust.
+/// One session with a server that trusts its user.
 #[derive(Debug)]
 pub struct Session {
     stream: BufReader<TcpStream>,
 }
 
 impl Session {
-    /// Connects.
+    /// Connects to a database by its URL, `postgres://user@address/database`.
     ///
     /// # Errors
     /// Where the server does not let us in.
-    pub fn open(address: SocketAddr) -> anyhow::Result<Self> {
+    pub fn open(url: &str) -> anyhow::Result<Self> {
+        let parts = url.strip_prefix("postgres://").and_then(|rest| {
+            let (user, rest) = rest.split_once('@')?;
+            rest.split_once('/').map(|(address, database)| (user, address, database))
+        });
+        let (user, address, database) =
+            parts.with_context(|| format!("not postgres://user@address/database: {url}"))?;
         let stream = TcpStream::connect(address)?;
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(PATIENCE))?;
         let mut session = Self { stream: BufReader::new(stream) };
         let mut startup = PROTOCOL.to_be_bytes().to_vec();
-        startup.extend_from_slice(b"user\0postgres\0database\0postgres\0\0");
+        startup.extend_from_slice(format!("user\0{user}\0database\0{database}\0\0").as_bytes());
         session.write(&[&length_of(&startup)?, &startup])?;
         session.until_ready()?;
         Ok(session)
-    }
-
-    /// Runs statements; the last row's first column, where there is a row.
-    ///
-    /// # Errors
-    /// What the server says is wrong.
-    pub fn run(&mut self, statements: &str) -> anyhow::Result<Option<String>> {
-        self.ask(statements)?;
-        self.until_ready().with_context(|| statements.to_owned())
     }
 
     /// Runs a `COPY ... FROM STDIN` over rows in text format; returns when they are committed.
@@ -57,7 +54,7 @@ impl Session {
             (other, _) => bail!("{statement}: message {:?} instead of CopyInResponse", char::from(other)),
         }
         self.write(&[b"d", &length_of(rows)?, rows, b"c", &length_of(b"")?])?;
-        self.until_ready().map(drop).with_context(|| statement.to_owned())
+        self.until_ready().with_context(|| statement.to_owned())
     }
 
     fn ask(&mut self, statement: &str) -> anyhow::Result<()> {
@@ -66,13 +63,12 @@ impl Session {
     }
 
     /// Reads up to ReadyForQuery.
-    fn until_ready(&mut self) -> anyhow::Result<Option<String>> {
-        let (mut error, mut last) = (None, None);
+    fn until_ready(&mut self) -> anyhow::Result<()> {
+        let mut error = None;
         loop {
             match self.message()? {
                 (b'Z', _) => break,
                 (b'E', body) => error = Some(told(&body)),
-                (b'D', body) => last = first_column(&body),
                 (b'R', body) => ensure!(body == [0; 4], "the server asks for a password"),
                 // Parameters, notices, descriptions and tags.
                 _ => {}
@@ -80,7 +76,7 @@ impl Session {
         }
         match error {
             Some(error) => bail!(error),
-            None => Ok(last),
+            None => Ok(()),
         }
     }
 
@@ -110,11 +106,4 @@ fn told(body: &[u8]) -> String {
     let fields = body.split(|&byte| byte == 0);
     let message = fields.filter_map(|field| field.strip_prefix(b"M")).next().unwrap_or(body);
     String::from_utf8_lossy(message).into_owned()
-}
-
-/// Number of columns (2 bytes), length of the first (4 bytes), its text.
-fn first_column(row: &[u8]) -> Option<String> {
-    let (length, rest) = row.get(2..)?.split_first_chunk::<4>()?;
-    let text = rest.get(..usize::try_from(i32::from_be_bytes(*length)).ok()?)?;
-    Some(String::from_utf8_lossy(text).into_owned())
 }

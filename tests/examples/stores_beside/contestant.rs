@@ -3,16 +3,17 @@
 //! All listen on loopback. Our binary and VictoriaMetrics run with their defaults (VictoriaMetrics keeps all times).
 //! PostgreSQL commits synchronously, as by default, and is given more memory and fewer checkpoints than its defaults.
 
-use std::{fmt, net::SocketAddr, path::PathBuf, time::Duration};
+use std::{fmt, path::PathBuf, time::Duration};
 
-use anyhow::{Context, ensure};
+use anyhow::{Context, bail, ensure};
 use harbinger_store::telemetry::{EmbeddedStore, Options, TelemetryStore};
 use harbinger_tests::{
     files,
     keep_alive::Connection,
-    postgres::Session,
+    postgres::Postgres,
+    postgres_session::Session,
     server::{SCOPES, Server},
-    servers::{Postgres, VictoriaMetrics},
+    victoria_metrics::VictoriaMetrics,
 };
 use tempfile::TempDir;
 
@@ -22,6 +23,9 @@ use crate::{Arguments, fleet::SIGNALS};
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Memory for pages, and room for a round between two checkpoints.
 const POSTGRES_SETTINGS: [&str; 3] = ["shared_buffers=2GB", "max_wal_size=8GB", "checkpoint_timeout=30min"];
+
+/// The database that is there from the start.
+const DATABASE: &str = "postgres";
 
 /// Who takes part.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -100,9 +104,9 @@ impl Running {
             Contestant::Harbinger => Some(start_harbinger(data)?),
             Contestant::VictoriaMetrics => VictoriaMetrics::start(&data)?.map(Started::VictoriaMetrics),
             Contestant::Postgres(table) => {
-                let server = Postgres::start(folder.path(), &POSTGRES_SETTINGS)?;
+                let server = Postgres::start_with(&POSTGRES_SETTINGS)?;
                 if let Some(server) = &server {
-                    Session::open(server.address)?.run(&table.statements())?;
+                    server.sql(DATABASE, &table.statements())?;
                 }
                 server.map(Started::Postgres)
             }
@@ -123,18 +127,17 @@ impl Running {
         Ok(match &self.server {
             Started::Harbinger { server, key } => Writer::Harbinger(Connection::open(server.api, Some(key))?),
             Started::VictoriaMetrics(server) => Writer::VictoriaMetrics(Connection::open(server.address, None)?),
-            Started::Postgres(server) => Writer::Postgres(Session::open(server.address)?),
+            Started::Postgres(server) => Writer::Postgres(Session::open(&server.url(DATABASE))?),
         })
     }
 
     /// A connection to ask questions over HTTP.
     pub(crate) fn reader(&self) -> anyhow::Result<Connection> {
-        let (address, key): (SocketAddr, _) = match &self.server {
-            Started::Harbinger { server, key } => (server.api, Some(key.as_str())),
-            Started::VictoriaMetrics(server) => (server.address, None),
-            Started::Postgres(server) => (server.address, None),
-        };
-        Connection::open(address, key)
+        match &self.server {
+            Started::Harbinger { server, key } => Connection::open(server.api, Some(key)),
+            Started::VictoriaMetrics(server) => Connection::open(server.address, None),
+            Started::Postgres(_) => bail!("PostgreSQL is not asked over HTTP"),
+        }
     }
 
     /// Puts everything into the form it is kept in: compacted, merged. Samples and bytes on disk are told, where they are
@@ -165,7 +168,8 @@ impl Running {
         match self.server {
             Started::Harbinger { mut server, .. } => server.process.terminate(PATIENCE).map(drop),
             Started::VictoriaMetrics(server) => server.stop(),
-            Started::Postgres(server) => server.stop(),
+            // It ends when it is dropped.
+            Started::Postgres(_) => Ok(()),
         }
     }
 }
