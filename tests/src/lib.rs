@@ -2,10 +2,14 @@
 //! processes under test.
 
 pub mod http;
+pub mod keep_alive;
+pub mod kill_nine;
 pub mod mqtt;
 pub mod postgres;
+pub mod postgres_session;
 pub mod process;
 pub mod server;
+pub mod victoria_metrics;
 
 use std::path::{Path, PathBuf};
 

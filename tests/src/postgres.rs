@@ -27,7 +27,7 @@ trap 'rm -rf "$folder"' EXIT
 initdb -D "$folder/data" -U harbinger --auth=trust --no-sync -E UTF8 --locale=C.UTF-8 \
     --locale-provider=icu --icu-locale=en-US >"$folder/log" 2>&1 || { cat "$folder/log" >&2; exit 1; }
 pg_ctl -D "$folder/data" -l "$folder/log" -w -o "-p $2 -c listen_addresses=127.0.0.1 -c unix_socket_directories= \
-    -c max_connections=400 -c shared_buffers=64MB -c fsync=off" start >/dev/null || { cat "$folder/log" >&2; exit 1; }
+    -c max_connections=400 $3" start >/dev/null || { cat "$folder/log" >&2; exit 1; }
 echo "$folder"
 cat >/dev/null
 pg_ctl -D "$folder/data" -m immediate -w stop >/dev/null
@@ -43,11 +43,20 @@ pub struct Postgres {
 }
 
 impl Postgres {
-    /// Starts a server; `None` where PostgreSQL is not installed, which is said on standard error.
+    /// Starts a server for tests: small, and without syncs; `None` where PostgreSQL is not installed, which is said on
+    /// standard error.
     ///
     /// # Errors
     /// Where it is installed and does not start; what it said goes to standard error.
     pub fn start() -> io::Result<Option<Self>> {
+        Self::start_with(&["shared_buffers=64MB", "fsync=off"])
+    }
+
+    /// Starts a server with settings, `name=value`, where its own defaults are not wanted.
+    ///
+    /// # Errors
+    /// As [`Postgres::start`].
+    pub fn start_with(settings: &[&str]) -> io::Result<Option<Self>> {
         let Some(binaries) = binaries() else {
             eprintln!("left out: PostgreSQL is not there ({VERSIONS}/*/bin)");
             return Ok(None);
@@ -57,6 +66,7 @@ impl Postgres {
             .args(["-c", SCRIPT, "sh"])
             .arg(&binaries)
             .arg(port.to_string())
+            .arg(settings.iter().map(|setting| format!("-c {setting} ")).collect::<String>())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             // Whoever interrupts the tests at a terminal does not interrupt the cleaning up.
