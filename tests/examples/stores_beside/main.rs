@@ -22,7 +22,7 @@ mod figures;
 #[path = "../../../store/examples/store_bench/fleet.rs"]
 mod fleet;
 
-use figures::Table;
+use figures::{Figure, Table};
 
 /// Measures our store beside other servers.
 #[derive(Debug, Parser)]
@@ -59,6 +59,9 @@ struct Arguments {
     json: Option<PathBuf>,
 }
 
+/// How a case is measured.
+type Measure = fn(&Arguments) -> anyhow::Result<Vec<Figure>>;
+
 /// What is measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Case {
@@ -83,7 +86,7 @@ impl Arguments {
 
 fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
-    let cases: [(Case, fn(&Arguments) -> anyhow::Result<Vec<figures::Figure>>); 3] =
+    let cases: [(Case, Measure); 3] =
         [(Case::Ingest, ingest::run), (Case::Sizes, sizes::run), (Case::Range, range::run)];
     let mut figures = Vec::new();
     for (_, run) in cases.into_iter().filter(|(case, _)| arguments.wants(*case)) {
