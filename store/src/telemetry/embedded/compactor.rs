@@ -219,8 +219,12 @@ impl Compactor {
 
     /// Gives pages that nothing uses back to the disk, as long as nobody waits for the writer.
     fn shrink(&self) -> Result<(), Error> {
-        while !self.shared.stopping.load(Ordering::Acquire) && self.ask(Command::Shrink)? {}
-        Ok(())
+        loop {
+            let is_more = self.ask(Command::Shrink)?;
+            if !is_more || self.shared.stopping.load(Ordering::Acquire) {
+                return Ok(());
+            }
+        }
     }
 
     fn send<T>(&self, command: impl FnOnce(Reply<T>) -> Command) -> Result<oneshot::Receiver<Result<T, Error>>, Error> {

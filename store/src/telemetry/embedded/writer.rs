@@ -396,7 +396,7 @@ impl Writer {
     }
 
     /// Free pages are what the log of the next group commits is written to, so this is for times of rest.
-    fn shrink(&mut self) -> Result<bool, Error> {
+    fn shrink(&self) -> Result<bool, Error> {
         if !self.commands.is_empty() || self.poisoned {
             return Ok(false);
         }

@@ -260,7 +260,7 @@ fn run(steps: Vec<Step>) {
 }
 
 /// Sequences a test: four tests of them run beside each other.
-const SEQUENCES: u32 = 100;
+const SEQUENCES: u32 = 2_500;
 
 macro_rules! any_sequence_is_that_of_a_map {
     ($($name:ident = $seed:literal,)*) => {
