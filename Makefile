@@ -16,7 +16,7 @@ test: ## install what the tests need, then format, lints and all tests: what CI 
 	scripts/install-test-needs
 	cargo fmt --all --check
 	cargo clippy --release --workspace --all-targets -- -D warnings
-	cargo build --release
+	cargo build --release --workspace --all-targets
 	cargo test --release --workspace
 
 lint: ## format and lints; dependency policy where cargo-deny is installed

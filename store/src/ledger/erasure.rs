@@ -122,15 +122,18 @@ pub async fn end(connection: &mut Connection, key: &DeviceKey) -> Result<(), Err
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Ledger;
+    use crate::{Ledger, ledger::fixture::on_both_engines};
+
+    on_both_engines!(
+        a_note_leads_back_to_its_device_until_it_is_ended,
+        only_messages_that_name_this_very_device_leave_the_outbox,
+    );
 
     fn key(device: &str) -> DeviceKey {
         DeviceKey::new("acme".parse().unwrap(), device.parse().unwrap())
     }
 
-    #[tokio::test]
-    async fn a_note_leads_back_to_its_device_until_it_is_ended() {
-        let ledger = Ledger::in_memory().await.unwrap();
+    async fn a_note_leads_back_to_its_device_until_it_is_ended(ledger: Ledger) {
         let mut tx = ledger.write().await.unwrap();
         let at = Timestamp::from_millis(1_420_070_400_000);
         for device in ["a", "b%"] {
@@ -143,9 +146,7 @@ mod tests {
         assert_eq!(pending(&mut tx).await.unwrap(), expected[1..]);
     }
 
-    #[tokio::test]
-    async fn only_messages_that_name_this_very_device_leave_the_outbox() {
-        let ledger = Ledger::in_memory().await.unwrap();
+    async fn only_messages_that_name_this_very_device_leave_the_outbox(ledger: Ledger) {
         let mut tx = ledger.write().await.unwrap();
         let insert = "INSERT INTO deliveries (delivery_id, tenant, webhook_id, message_id, event_type, body, state, attempts, \
             next_attempt_wall, created_wall) VALUES ($1, 'acme', 'w', 'm', $2, $3, 'pending', 0, 0, 0)";

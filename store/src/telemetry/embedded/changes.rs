@@ -180,7 +180,8 @@ pub(super) fn forget(
             DataClass::DailySummaries => {
                 connection.prepare_cached(summaries)?.execute(params![device, before, Level::Day.millis()])?
             }
-            // Readings expire with what they leave behind, and quarantined messages belong to no device.
+            // Readings expire with what they leave behind or are forgotten by the spool, and quarantined messages belong to no
+            // device.
             DataClass::Readings | DataClass::Quarantine => 0,
         };
     }

@@ -188,6 +188,11 @@ impl Compactor {
     /// Deletes chunks by whole days, and leaves their summaries behind.
     fn retain_readings(&self, tenant: &TenantId, before: i64) -> Result<(), Error> {
         self.compact_to_forget()?;
+        if self.shared.options.is_spool {
+            // What was shipped is forgotten already: devices begin where that begins now.
+            let old = self.devices_where(tenant, |device| is_old(device.readings, before));
+            self.forget(&old, DataClass::Readings, before)?;
+        }
         let before = Level::Day.floor(before);
         let old = self.devices_where(tenant, |device| is_old(device.readings, before));
         let connection = self.shared.reader()?;

@@ -77,8 +77,17 @@ async fn an_outage_under_load_loses_nothing(kind: Kind) {
     clock.advance(Duration::from_secs(601));
     store.compact().await.unwrap();
     let expected = expected();
-    let keys = (0..DEVICES).map(|device| key(&name(device))).collect();
-    assert_eq!(store.scan_many(keys, TimeRange::ALL).await.unwrap(), expected);
+    // A server that starts after a kill may take a while until it finds all that it has.
+    let deadline = tokio::time::Instant::now() + std::time::Duration::from_secs(40);
+    loop {
+        let keys = (0..DEVICES).map(|device| key(&name(device))).collect();
+        let found = store.scan_many(keys, TimeRange::ALL).await.unwrap();
+        if found == expected || tokio::time::Instant::now() > deadline {
+            assert_eq!(found, expected);
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    }
     for (device, expected) in (0..).zip(&expected) {
         assert_eq!(on_server(&client, &name(device)).await, *expected);
     }
