@@ -301,6 +301,10 @@ impl Copy {
     /// Makes the copy whole: the summaries of what it holds, and its count of samples.
     fn finish(mut self) -> rusqlite::Result<Copied> {
         self.into.execute_batch("BEGIN")?;
+        // What passed its retention while it was copied: its summaries came later and may know more than these chunks.
+        let forgotten = "DELETE FROM chunks WHERE last_ms <
+            ifnull((SELECT forgotten_ms FROM devices WHERE number = chunks.device), -9223372036854775807)";
+        self.into.execute(forgotten, [])?;
         // Of readings that are there the summaries are made anew; they may be newer than the chunks that were copied.
         let stale = "DELETE FROM summaries WHERE start_ms >=
             ifnull((SELECT forgotten_ms FROM devices WHERE number = summaries.device), -9223372036854775807)";
