@@ -66,7 +66,7 @@ mod writer;
 
 pub use check::{Finding, Progress, check};
 pub use copy::{Copied, backup};
-pub(super) use shipping::{Held, Shipped, Step};
+pub(super) use shipping::{Shipped, Step, Verified};
 pub(super) use spool::Shipment;
 
 /// How an [`EmbeddedStore`] is kept.

@@ -2,9 +2,13 @@
 //!
 //! ```text
 //!  chunks ──take──▶ held: to be sent ──sent──▶ held: sent ──verified──▶ gone, the server has it
-//!                        ▲                        │    └──▶ held: kept, the server has it otherwise or not at all
-//!                        └────── the server lost its memory
+//!                        ▲                        │    ├──▶ held: kept, the server has it otherwise
+//!                        └── the server restarted ┘    └──▶ held: to be sent again, the server lost it ──▶ as above,
+//!                                                           but kept where the server lacks it once more
 //! ```
+//! A restart of the server is not always seen (two in one second look like one run), a loss is: what was sent is asked for
+//! before it goes, and sent again. What a server will never give back is sent twice, then kept.
+//!
 //! Every arrow is one transaction of the writer, so that a crash leaves each chunk in exactly one place; to send twice is
 //! harmless. Samples only ever move to the right, and reads go from left to right: what moves meanwhile is met twice, never
 //! missed. A `held` row with a higher id arrived later and outweighs the others.
@@ -19,13 +23,12 @@
 use harbinger_core::{TenantId, Timestamp};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
-use super::{
-    Options,
-    chunk::{self, ChunkKey, Span},
-    schema,
-    tail::Extent,
-};
+use super::{Options, chunk, schema, tail::Extent};
 use crate::telemetry::{Error, catalog::DeviceNumber, rows::Rows};
+pub(in crate::telemetry) use held::Held;
+pub(super) use held::{Which, held, held_rows, overlaid, read_held, readable, sent_until, to_be_sent};
+
+mod held;
 
 /// Made in every data file, so that one that has shipped is known when it is opened without a server.
 pub(super) const TABLES: &str = "
@@ -75,26 +78,42 @@ const SAMPLES_A_PAGE: i64 = 100_000;
 /// Rows of `held` that are read at a time.
 const ROWS_A_PAGE: i64 = 512;
 
-/// Where a held chunk stands.
+/// Where a held chunk stands. From `Kept` on it was asked for, so that what lay under it may be gone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(i64)]
-pub(in crate::telemetry) enum State {
+enum State {
     ToBeSent = 0,
     Sent = 1,
     /// Here for good: the server does not have it, or not like this.
     Kept = 2,
+    /// The server had taken it, and lacked some of it when it was asked.
+    ToBeSentAgain = 3,
+    SentAgain = 4,
 }
 
-/// A chunk in the spool.
-#[derive(Debug, Clone)]
-pub(in crate::telemetry) struct Held {
-    pub(in crate::telemetry) id: i64,
-    pub(super) key: ChunkKey,
-    /// Whether the server may have some of its readings already.
-    pub(in crate::telemetry) late: bool,
-    /// Whether its samples are counted in [`Shipped::samples`].
-    pub(in crate::telemetry) counted: bool,
-    pub(in crate::telemetry) rows: Rows,
+impl State {
+    const ALL: [Self; 5] = [Self::ToBeSent, Self::Sent, Self::Kept, Self::ToBeSentAgain, Self::SentAgain];
+
+    /// Where a chunk stands that the server took.
+    fn sent(self) -> Self {
+        if self == Self::ToBeSentAgain { Self::SentAgain } else { Self::Sent }
+    }
+
+    /// Where the rest stands of a chunk that the server does not give back whole.
+    fn verified(self, is_lost: bool) -> Self {
+        if is_lost && self == Self::Sent { Self::ToBeSentAgain } else { Self::Kept }
+    }
+}
+
+/// What the server does not give back of a chunk, or not like this.
+#[derive(Debug)]
+pub(in crate::telemetry) struct Verified {
+    pub(in crate::telemetry) held: Held,
+    pub(in crate::telemetry) rest: Rows,
+    /// Samples of `rest` that the server lacks.
+    pub(in crate::telemetry) missing: u64,
+    /// Whether it could have some of those.
+    pub(in crate::telemetry) is_lost: bool,
 }
 
 /// What the server has of a device, the spool's part counted in.
@@ -115,8 +134,8 @@ pub(in crate::telemetry) enum Step {
     Counted(Vec<(i64, DeviceNumber, u64)>),
     /// Ids that were sent at a time; those that the server refused are kept.
     Sent { at: Timestamp, sent: Vec<i64>, refused: Vec<i64> },
-    /// What stays of chunks that the server was asked for: nothing, or the samples that it does not have like this.
-    Verified(Vec<(Held, Rows)>),
+    /// What stays of chunks that the server was asked for.
+    Verified(Vec<Verified>),
     /// The server runs anew under this name: what was sent and is still here is sent again.
     Instance(String),
     /// Forgets a tenant's readings from before a time; devices with what the server has of each from then on.
@@ -134,6 +153,8 @@ pub(in crate::telemetry) struct Done {
     pub(super) samples: i64,
     /// Devices whose chunks changed.
     pub(in crate::telemetry) devices: Vec<DeviceNumber>,
+    /// Samples that the server lacks, of chunks that will be sent again.
+    pub(in crate::telemetry) again: u64,
 }
 
 /// Refuses a file whose readings lie on a server, where none is named.
@@ -159,19 +180,25 @@ pub(super) fn apply(connection: &Connection, step: &Step) -> rusqlite::Result<Do
             }
         }
         Step::Sent { at, sent, refused } => {
-            for (state, ids) in [(State::Sent, sent), (State::Kept, refused)] {
-                for &id in ids {
-                    mark_sent(connection, id, state, at.millis())?;
-                }
+            for &id in sent {
+                mark_sent(connection, id, state(connection, id)?.sent(), at.millis())?;
+            }
+            for &id in refused {
+                mark_sent(connection, id, State::Kept, at.millis())?;
             }
         }
         Step::Verified(chunks) => {
-            for (held, rest) in chunks {
-                keep(connection, held, rest)?;
+            let mut done = Done::default();
+            for verified in chunks {
+                done.again += keep(connection, verified)?;
             }
+            return Ok(done);
         }
         Step::Instance(name) => {
-            connection.execute("UPDATE held SET state = 0, late = 1 WHERE state = 1", [])?;
+            for (sent, to_be_sent) in [(State::Sent, State::ToBeSent), (State::SentAgain, State::ToBeSentAgain)] {
+                let again = "UPDATE held SET state = ?2, late = 1 WHERE state = ?1";
+                connection.execute(again, params![sent as i64, to_be_sent as i64])?;
+            }
             connection.execute("INSERT OR REPLACE INTO server VALUES (1, ?1)", [name])?;
         }
         Step::Forget { tenant, before, left } => {
@@ -226,6 +253,12 @@ fn take(connection: &Connection) -> rusqlite::Result<Done> {
     Ok(done)
 }
 
+fn state(connection: &Connection, id: i64) -> rusqlite::Result<State> {
+    let query = "SELECT state FROM held WHERE id = ?1";
+    let number: Option<i64> = connection.prepare_cached(query)?.query_row([id], |row| row.get(0)).optional()?;
+    Ok(State::ALL.into_iter().find(|state| Some(*state as i64) == number).unwrap_or(State::ToBeSent))
+}
+
 fn mark_sent(connection: &Connection, id: i64, state: State, at: i64) -> rusqlite::Result<usize> {
     let mark = "UPDATE held SET state = ?2, sent_ms = ?3 WHERE id = ?1";
     connection.prepare_cached(mark)?.execute(params![id, state as i64, at])
@@ -237,15 +270,21 @@ fn add_samples(connection: &Connection, device: DeviceNumber, more: u64) -> rusq
     connection.prepare_cached(add)?.execute(params![device, more])
 }
 
-fn keep(connection: &Connection, held: &Held, rest: &Rows) -> rusqlite::Result<usize> {
+/// Lets go of what the server gave back; how many samples of the rest will be sent again.
+fn keep(connection: &Connection, Verified { held, rest, missing, is_lost }: &Verified) -> rusqlite::Result<u64> {
     let Some((first, last)) = rest.extent() else {
-        return connection.prepare_cached("DELETE FROM held WHERE id = ?1")?.execute([held.id]);
+        connection.prepare_cached("DELETE FROM held WHERE id = ?1")?.execute([held.id])?;
+        return Ok(0);
     };
+    let state = state(connection, held.id)?.verified(*is_lost);
     let body = chunk::encode(&held.key, rest);
     let samples = i64::try_from(rest.samples()).unwrap_or(i64::MAX);
-    let update = "UPDATE held SET state = ?2, first_ms = ?3, last_ms = ?4, samples = ?5, body = ?6 WHERE id = ?1";
-    let values = params![held.id, State::Kept as i64, first, last, samples, body];
-    connection.prepare_cached(update)?.execute(values)
+    // It is late from now on: the server may have a part of it.
+    let update =
+        "UPDATE held SET state = ?2, first_ms = ?3, last_ms = ?4, samples = ?5, body = ?6, late = 1 WHERE id = ?1";
+    let values = params![held.id, state as i64, first, last, samples, body];
+    connection.prepare_cached(update)?.execute(values)?;
+    Ok(if state == State::ToBeSentAgain { *missing } else { 0 })
 }
 
 fn set_shipped(connection: &Connection, device: DeviceNumber, left: Option<Shipped>) -> rusqlite::Result<usize> {
@@ -295,105 +334,8 @@ pub(super) fn instance(connection: &Connection) -> rusqlite::Result<Option<Strin
 
 /// Samples in the spool that were not sent yet; and those among them that are not counted as shipped.
 pub(super) fn samples_to_be_sent(connection: &Connection) -> rusqlite::Result<(u64, u64)> {
-    let query = "SELECT coalesce(sum(samples), 0), coalesce(sum(samples * NOT counted), 0) FROM held WHERE state = 0";
+    let query = "SELECT coalesce(sum(samples), 0), coalesce(sum(samples * NOT counted), 0) FROM held
+        WHERE state IN (0, 3)";
     connection
         .query_row(query, [], |row| Ok((row.get::<_, i64>(0)?.unsigned_abs(), row.get::<_, i64>(1)?.unsigned_abs())))
-}
-
-/// Which chunks of the spool.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Which {
-    /// Ids from here on.
-    pub(super) from: i64,
-    /// Ids before this.
-    pub(super) below: i64,
-    /// Only those that are here for good.
-    pub(super) kept: bool,
-}
-
-impl Which {
-    pub(super) const ALL: Self = Self { from: 0, below: i64::MAX, kept: false };
-}
-
-/// A device's chunks in the spool that touch `from..to`, in the order in which they were taken; one that is damaged as the
-/// error that names it.
-pub(super) fn held(
-    connection: &Connection,
-    device: DeviceNumber,
-    (from, to): (i64, i64),
-    which: Which,
-) -> rusqlite::Result<Vec<Result<Held, Error>>> {
-    let query = "SELECT id, device, start_ms, span_ms, late, counted, body FROM held
-        WHERE device = ?1 AND first_ms < ?3 AND last_ms >= ?2 AND id >= ?4 AND id < ?5 AND state >= ?6 ORDER BY id";
-    let mut statement = connection.prepare_cached(query)?;
-    let state = if which.kept { State::Kept } else { State::ToBeSent };
-    let held = statement.query_map(params![device, from, to, which.from, which.below, state as i64], read_held)?;
-    held.collect()
-}
-
-/// The readings of chunks, the later laid over the earlier.
-pub(super) fn overlaid(chunks: impl IntoIterator<Item = Held>) -> Rows {
-    let mut all = Rows::default();
-    chunks.into_iter().for_each(|held| all.overlay(&held.rows));
-    all
-}
-
-/// All readings of a device in the spool that lie in chunks that touch `from..to`; the error where one of them is damaged.
-pub(super) fn held_rows(
-    connection: &Connection,
-    device: DeviceNumber,
-    times: (i64, i64),
-) -> rusqlite::Result<Result<Rows, Error>> {
-    let chunks = held(connection, device, times, Which::ALL)?;
-    Ok(chunks.into_iter().collect::<Result<Vec<_>, _>>().map(overlaid))
-}
-
-/// What can be read: a damaged chunk stays where it is, is named to readers, and holds nothing up.
-pub(super) fn readable(chunks: Vec<Result<Held, Error>>) -> Vec<Held> {
-    let readable = chunks.into_iter().filter_map(|held| {
-        held.inspect_err(|error| tracing::error!(%error, "damaged chunk in the spool: it is not sent")).ok()
-    });
-    readable.collect()
-}
-
-/// The next chunks that are to be sent, oldest first.
-pub(super) fn to_be_sent(connection: &Connection) -> rusqlite::Result<Vec<Result<Held, Error>>> {
-    let query = "SELECT id, device, start_ms, span_ms, late, counted, body, samples FROM held
-        WHERE state = 0 ORDER BY id LIMIT ?1";
-    let mut statement = connection.prepare_cached(query)?;
-    page(statement.query([ROWS_A_PAGE])?)
-}
-
-/// The next chunks sent no later than `sent_ms`, in order of device and id, after one of them.
-pub(super) fn sent_until(
-    connection: &Connection,
-    (device, id): (DeviceNumber, i64),
-    sent_ms: i64,
-) -> rusqlite::Result<Vec<Result<Held, Error>>> {
-    let query = "SELECT id, device, start_ms, span_ms, late, counted, body, samples FROM held
-        WHERE state = 1 AND (device, id) > (?1, ?2) AND sent_ms <= ?3 ORDER BY device, id LIMIT ?4";
-    let mut statement = connection.prepare_cached(query)?;
-    page(statement.query(params![device, id, sent_ms, ROWS_A_PAGE])?)
-}
-
-/// The first rows, up to some samples: a chunk may be large.
-fn page(mut rows: rusqlite::Rows<'_>) -> rusqlite::Result<Vec<Result<Held, Error>>> {
-    let (mut page, mut samples) = (Vec::new(), 0);
-    while samples < SAMPLES_A_PAGE
-        && let Some(row) = rows.next()?
-    {
-        samples += row.get::<_, i64>(7)?;
-        page.push(read_held(row)?);
-    }
-    Ok(page)
-}
-
-pub(super) fn read_held(row: &Row<'_>) -> rusqlite::Result<Result<Held, Error>> {
-    let (id, device, start): (i64, DeviceNumber, i64) = (row.get(0)?, row.get(1)?, row.get(2)?);
-    let damaged = |reason: &str| Error::Damaged { row: format!("held ({id})"), reason: reason.to_owned() };
-    let Some(span) = Span::from_millis(row.get(3)?) else { return Ok(Err(damaged("its span is unknown"))) };
-    let key = ChunkKey { device, start, span };
-    let (late, counted) = (row.get(4)?, row.get(5)?);
-    let decoded = chunk::decode(&key, row.get_ref(6)?.as_bytes().unwrap_or_default());
-    Ok(decoded.map(|rows| Held { id, key, late, counted, rows }).map_err(damaged))
 }

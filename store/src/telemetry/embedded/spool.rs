@@ -13,7 +13,7 @@ use super::{
     EmbeddedStore,
     compare::Known,
     shared::Shared,
-    shipping::{self, Done, Held, Shipped, Step, Which},
+    shipping::{self, Done, Held, Shipped, Step, Verified, Which},
     writer::Command,
 };
 use crate::telemetry::{Appended, Batch, Error, TelemetryStore, catalog::DeviceNumber, rows::Rows};
@@ -99,7 +99,8 @@ impl EmbeddedStore {
         .await
     }
 
-    /// What the spool has of a device in `range`, of chunks with some ids; perhaps only of those that are here for good.
+    /// What the spool has of a device in `range`, of chunks with some ids; perhaps only of those that the server was asked
+    /// for, and did not give back.
     pub(in crate::telemetry) async fn spooled(
         &self,
         device: DeviceNumber,
@@ -122,9 +123,15 @@ impl EmbeddedStore {
     }
 
     /// What stays of a shipment, with numbers again.
-    pub(in crate::telemetry) fn rest(&self, shipment: Shipment, rest: &Readings) -> (Held, Rows) {
-        let rows = self.numbered(&shipment.key, rest).map(|(_, rows)| rows).unwrap_or_default();
-        (shipment.held, rows)
+    pub(in crate::telemetry) fn verified(
+        &self,
+        shipment: Shipment,
+        rest: &Readings,
+        missing: u64,
+        is_lost: bool,
+    ) -> Verified {
+        let rest = self.numbered(&shipment.key, rest).map(|(_, rows)| rows).unwrap_or_default();
+        Verified { held: shipment.held, rest, missing, is_lost }
     }
 
     /// Everything that was shipped, and what is forgotten.

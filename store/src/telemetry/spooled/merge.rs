@@ -113,7 +113,14 @@ pub(super) fn newest(below: Vec<Latest>, above: Vec<Latest>) -> Vec<Latest> {
 
 /// How many samples there are.
 pub(super) fn count(readings: &Readings) -> u64 {
-    readings.columns.iter().map(|(_, column)| column.iter().filter(|value| !value.is_nan()).count() as u64).sum()
+    count_where(readings, |_, _| true)
+}
+
+/// How many samples there are of which `wanted` says so.
+pub(super) fn count_where(readings: &Readings, wanted: impl Fn(Timestamp, f64) -> bool) -> u64 {
+    let columns = readings.columns.iter();
+    let samples = columns.flat_map(|(_, column)| readings.times.iter().zip(column));
+    samples.filter(|&(&ts, &value)| !value.is_nan() && wanted(ts, value)).count() as u64
 }
 
 /// Whether two samples are the same bit for bit.

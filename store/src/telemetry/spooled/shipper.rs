@@ -1,8 +1,8 @@
 //! Shipping: chunks go to the server in the order in which they were written, and stay here until it gives them back.
 //!
 //! A cycle empties the log into chunks, takes them into the spool a page at a time, sends each page, and after the hold asks
-//! the server for what it was sent. Whatever fails ends the cycle; the next one goes on from what the file says. All that a
-//! crash can do is to send something twice.
+//! the server for what it was sent: what it lost is sent again, what it has otherwise stays here. Whatever fails ends the
+//! cycle; the next one goes on from what the file says. All that a crash can do is to send something twice.
 
 use std::{collections::HashSet, sync::Arc};
 
@@ -16,8 +16,7 @@ use super::{
 };
 use crate::telemetry::{
     Error, TelemetryStore,
-    embedded::{Held, Shipment, Step},
-    rows::Rows,
+    embedded::{Shipment, Step, Verified},
 };
 
 /// Readings of chunks whose spans are no further apart are asked for in one question.
@@ -216,10 +215,11 @@ impl Spooler {
         }
     }
 
-    /// Lets go of chunks sent until `sent_until`, but for samples that the server does not give back as they are.
+    /// Lets go of chunks sent until `sent_until`, but for samples that the server does not give back as they are. Those that
+    /// it lost are sent again with the next cycle: no sign of a restart is as sure as their absence.
     async fn release(&self, sent_until: Timestamp) -> Result<(), Error> {
         self.ask("settle what was written", self.remote().settle()).await?;
-        let (mut after, mut all_missing) = ((0, 0), 0);
+        let (mut after, mut again, mut missing) = ((0, 0), 0, 0);
         loop {
             let shipments = self.local.sent(after, sent_until).await?;
             let Some(last) = shipments.last() else { break };
@@ -233,16 +233,19 @@ impl Spooler {
             }
             let verify = |shipments| self.verify(shipments);
             let verified = stream::iter(devices.into_iter().map(verify)).buffered(DEVICES_AT_ONCE);
-            let verified: Vec<(Vec<(Held, Rows)>, u64)> = verified.try_collect().await?;
-            let (rests, missing): (Vec<_>, Vec<u64>) = verified.into_iter().unzip();
-            all_missing += missing.into_iter().sum::<u64>();
-            self.local.step(Step::Verified(rests.into_iter().flatten().collect())).await?;
+            let verified: Vec<Vec<Verified>> = verified.try_collect().await?;
+            let verified: Vec<Verified> = verified.into_iter().flatten().collect();
+            missing += verified.iter().map(|verified| verified.missing).sum::<u64>();
+            again += self.local.step(Step::Verified(verified)).await?.again;
         }
-        if all_missing > 0 {
-            let (server, samples) = (self.remote().server(), all_missing);
+        let server = self.remote().server();
+        if again > 0 {
+            tracing::info!(server, samples = again, "the server lost samples that it had taken: they are sent again");
+        }
+        if missing > again {
             tracing::warn!(
                 server,
-                samples,
+                samples = missing - again,
                 "the server does not give back samples (out of its range, its retention, or limits \
                 on series?): they stay in the local file"
             );
@@ -250,14 +253,17 @@ impl Spooler {
         Ok(())
     }
 
-    /// What stays here of a device's shipments; and how many of those samples the server does not have at all.
-    async fn verify(&self, shipments: Vec<Shipment>) -> Result<(Vec<(Held, Rows)>, u64), Error> {
-        let Some(key) = shipments.first().map(|shipment| shipment.key.clone()) else { return Ok((Vec::new(), 0)) };
+    /// What stays here of a device's shipments.
+    async fn verify(&self, shipments: Vec<Shipment>) -> Result<Vec<Verified>, Error> {
+        let Some(key) = shipments.first().map(|shipment| shipment.key.clone()) else { return Ok(Vec::new()) };
         let mut there = Readings::default();
         for range in runs(shipments.iter().map(Shipment::range).collect()) {
             there = overlay(there, self.on_server(&key, range, None, |page| page).await?);
         }
-        let (mut verified, mut missing) = (Vec::with_capacity(shipments.len()), 0);
+        let readable = self.readable(&key, TimeRange::ALL);
+        let may_be_there =
+            |ts, value| readable.is_some_and(|readable| readable.contains(ts)) && self.remote().takes(ts, value);
+        let mut verified = Vec::with_capacity(shipments.len());
         for shipment in shipments {
             let (device, range, id) = (shipment.device(), shipment.range(), shipment.held.id);
             // What a later one outweighs is of no use. What an earlier kept one has would come to light.
@@ -267,10 +273,11 @@ impl Spooler {
             let differing = select(&in_force, &there, |value, other| !same(value, other));
             let outweighing = select(&in_force, &kept, |value, other| other.is_some() && !same(value, other));
             let rest = overlay(differing, outweighing);
-            missing += merge::count(&select(&rest, &there, |_, other| other.is_none()));
-            verified.push(self.local.rest(shipment, &rest));
+            let missing = select(&rest, &there, |_, other| other.is_none());
+            let lost = merge::count_where(&missing, may_be_there);
+            verified.push(self.local.verified(shipment, &rest, merge::count(&missing), lost > 0));
         }
-        Ok((verified, missing))
+        Ok(verified)
     }
 }
 

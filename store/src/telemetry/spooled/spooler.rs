@@ -149,7 +149,7 @@ impl Spooler {
     }
 
     /// The part of `range` in which the server may have readings of a device that are not forgotten.
-    fn readable(&self, key: &DeviceKey, range: TimeRange) -> Option<TimeRange> {
+    pub(super) fn readable(&self, key: &DeviceKey, range: TimeRange) -> Option<TimeRange> {
         let known = self.known();
         let shipped = known.devices.get(key)?;
         let (first, behind) =

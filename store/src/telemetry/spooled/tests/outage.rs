@@ -1,5 +1,7 @@
 //! The server is down for an hour under load; it is restarted and has forgotten.
 
+use std::sync::atomic::Ordering;
+
 use super::{watched::Watched, *};
 
 const DEVICES: i64 = 20;
@@ -37,9 +39,21 @@ fn expected() -> Vec<Readings> {
 /// Goal: the server is down for most of the load: nothing is lost or doubled, the order is kept, memory stays bounded, progress
 /// is seen. Method: small bounds, so that an hour of load is a second; the task ships by itself.
 async fn an_outage_under_load_loses_nothing(kind: Kind) {
+    outage(kind, false).await;
+}
+
+/// The same where both runs of the server begin in one second, by which alone VictoriaMetrics tells them apart.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_outage_without_a_sign_of_a_restart_loses_nothing() {
+    outage(Kind::VictoriaMetrics, true).await;
+}
+
+async fn outage(kind: Kind, hides_restarts: bool) {
     let Some(mut server) = Server::start(kind) else { return };
     let client = server.client("outage").await;
-    let watched = Arc::new(Watched::new(client.clone(), |_| false));
+    let mut watched = Watched::new(client.clone(), |_| false);
+    watched.hides_restarts = hides_restarts;
+    let watched = Arc::new(watched);
     let remote: Arc<dyn Remote> = watched.clone();
     let folder = tempfile::tempdir().unwrap();
     let clock = Arc::new(ManualClock::new(at(0)));
@@ -74,6 +88,7 @@ async fn an_outage_under_load_loses_nothing(kind: Kind) {
     }
     assert!(in_log_max < 4 * 2000, "{in_log_max} readings in memory");
     until("everything is sent", &store, |spool| spool.failing.is_none() && spool.samples_waiting == 0).await;
+    in_order(&watched.written.lock().unwrap());
     clock.advance(Duration::from_secs(601));
     store.compact().await.unwrap();
     let expected = expected();
@@ -88,15 +103,16 @@ async fn an_outage_under_load_loses_nothing(kind: Kind) {
         }
         tokio::time::sleep(std::time::Duration::from_millis(100)).await;
     }
-    // On the server or in the spool, never in neither: what the killed server lost unseen is kept here.
-    let mut all_there = true;
+    // Where no restart was seen, it is now that what the killed server had lost is found missing, and sent again.
+    store.compact().await.unwrap();
     for (device, expected) in (0..).zip(&expected) {
-        all_there &= on_server(&client, &name(device)).await == *expected;
+        assert_eq!(on_server(&client, &name(device)).await, *expected);
     }
-    assert_eq!(all_there, rows(folder.path(), "held") == 0);
+    clock.advance(Duration::from_secs(601));
+    store.compact().await.unwrap();
+    assert_eq!(rows(folder.path(), "held"), 0);
     let samples: usize = expected.iter().map(Readings::len).sum();
     assert_eq!(store.size().await.unwrap().samples, samples as u64);
-    in_order(&watched.written.lock().unwrap());
     store.close().await.unwrap();
 }
 
@@ -187,4 +203,64 @@ async fn what_a_killed_server_had_not_synced_is_sent_again() {
     assert_eq!(store.size().await.unwrap().samples as i64, readings);
 }
 
-on_every_server!(an_outage_under_load_loses_nothing, a_repeat_during_an_outage_counts_as_stored,);
+/// Goal: what the server took and lost is sent again although no restart was seen, and kept until it is there.
+async fn a_loss_without_a_sign_of_a_restart_is_sent_again(kind: Kind) {
+    let Some(server) = shared(kind).await else { return };
+    let watched = Arc::new(Watched::new(server.clone(), |_| false));
+    let remote: Arc<dyn Remote> = watched.clone();
+    let folder = tempfile::tempdir().unwrap();
+    let clock = Arc::new(ManualClock::new(at(0)));
+    let store = SpooledStore::open(file(&folder), remote, clock.clone(), ten_minutes()).await.unwrap();
+    let some = |times: std::ops::Range<i64>| times.map(|i| reading("a", i, &[("x", i as f64)])).collect::<Vec<_>>();
+    append(&*store, some(0..20)).await;
+    store.compact().await.unwrap();
+    watched.forgets.store(true, Ordering::SeqCst);
+    // After the first, before them, and among them as a correction.
+    append(&*store, [some(20..25), some(-5..0), vec![reading("a", 7, &[("x", 7.0), ("y", 1.0)])]].concat()).await;
+    store.compact().await.unwrap();
+    watched.forgets.store(false, Ordering::SeqCst);
+    let expected = bits(&scan(&*store, "a").await);
+    assert_eq!((expected[0].0.len(), on_server(&server, "a").await.len()), (30, 20));
+
+    clock.advance(Duration::from_secs(601));
+    store.compact().await.unwrap();
+    assert_eq!(store.spool().await.unwrap().unwrap().samples_waiting, 11, "found missing");
+    store.compact().await.unwrap();
+    assert_eq!(bits(&on_server(&server, "a").await), expected);
+    assert!(rows(folder.path(), "held") > 0, "kept, in case it is lost once more");
+    assert_eq!(bits(&scan(&*store, "a").await), expected);
+    assert_eq!(store.size().await.unwrap().samples, 31);
+    clock.advance(Duration::from_secs(601));
+    store.compact().await.unwrap();
+    assert_eq!(rows(folder.path(), "held"), 0);
+    assert_eq!(bits(&scan(&*store, "a").await), expected);
+    assert_eq!(store.size().await.unwrap().samples, 31);
+}
+
+/// What the server says to have taken and never has is sent twice, not for ever; it stays here.
+async fn what_is_lost_every_time_stays_here(kind: Kind) {
+    let Some(server) = shared(kind).await else { return };
+    let watched = Arc::new(Watched::new(server.clone(), |_| false));
+    watched.forgets.store(true, Ordering::SeqCst);
+    let remote: Arc<dyn Remote> = watched.clone();
+    let folder = tempfile::tempdir().unwrap();
+    let clock = Arc::new(ManualClock::new(at(0)));
+    let store = SpooledStore::open(file(&folder), remote, clock.clone(), ten_minutes()).await.unwrap();
+    append(&*store, (0..20).map(|i| reading("a", i, &[("x", i as f64)])).collect()).await;
+    for _ in 0..5 {
+        store.compact().await.unwrap();
+        clock.advance(Duration::from_secs(601));
+        assert_eq!(scan(&*store, "a").await.len(), 20);
+    }
+    assert_eq!(watched.written.lock().unwrap().len(), 2);
+    let spool = store.spool().await.unwrap().unwrap();
+    assert_eq!((rows(folder.path(), "held"), spool.samples_waiting, spool.failing), (1, 0, None));
+    assert_eq!(store.size().await.unwrap().samples, 20);
+}
+
+on_every_server!(
+    an_outage_under_load_loses_nothing,
+    a_repeat_during_an_outage_counts_as_stored,
+    a_loss_without_a_sign_of_a_restart_is_sent_again,
+    what_is_lost_every_time_stays_here,
+);
