@@ -2,9 +2,10 @@
 //! not at all.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
     process::Command,
+    sync::atomic::{AtomicBool, Ordering},
     time::Duration,
 };
 
@@ -58,11 +59,14 @@ fn full() -> Full {
     Full { server, client, key, _data: data }
 }
 
-fn export(place: &Place, key: &str, out: &Path, more: &[&str]) {
+/// Exports; what was said on the way.
+fn export(place: &Place, key: &str, out: &Path, more: &[&str]) -> String {
     let api = format!("http://{}", place.api);
     let arguments = ["export", "--api", &api, "--key", key, "--out", out.to_str().unwrap()];
     let ended = harbinger(&[&arguments, more].concat()).unwrap();
-    assert!(ended.status.success(), "{}", String::from_utf8_lossy(&ended.stderr));
+    let said = String::from_utf8_lossy(&ended.stderr).into_owned();
+    assert!(ended.status.success(), "{said}");
+    said
 }
 
 #[track_caller]
@@ -106,6 +110,56 @@ fn an_export_comes_back_the_same() {
     let inside: Vec<_> = inside.iter().filter(|&&ts| from <= ts && ts < to).collect();
     assert_eq!((part.fleet.devices.len(), known.times.iter().collect::<Vec<_>>()), (1, inside));
     assert_eq!(part.fleet.parts, bundle.fleet.parts);
+}
+
+/// Goal: an export of a live fleet is one of its beginning: what comes later is left out, a new signal by name. Method: readings
+/// newer than all before and new signals at old times come without a pause, until an export has met a new signal.
+#[test]
+fn an_export_of_a_live_fleet_leaves_out_what_is_new() {
+    let full = full();
+    let place = tempfile::tempdir().unwrap();
+    let client = &full.client;
+    let devices = client.items("/api/v1/devices").unwrap();
+    let is_over = AtomicBool::new(false);
+    let load = || {
+        let mut number = 0;
+        while !is_over.load(Ordering::SeqCst) {
+            let old = Timestamp::from_millis(1_749_000_000_000 + number).to_string();
+            let late = Timestamp::from_millis(1_760_000_000_000 + number).to_string();
+            let lines = devices.iter().flat_map(|device| {
+                let (device, new) = (&device["device"], format!("new{number}"));
+                [
+                    json!({"device": device, "ts": old, "values": {new: 1.0}}),
+                    json!({"device": device, "ts": late, "values": {"temp": 1.0}}),
+                ]
+            });
+            let lines: Vec<String> = lines.map(|line| line.to_string()).collect();
+            assert_eq!(client.telemetry(&lines.join("\n")).unwrap().json().unwrap()["accepted"], lines.len());
+            number += 1;
+        }
+    };
+    std::thread::scope(|scope| {
+        scope.spawn(load);
+        let mut round = 0;
+        let left_out = || {
+            round += 1;
+            let out = place.path().join(round.to_string());
+            let said = export(&full.server, &full.key, &out, &[]);
+            let bundle = harbinger_bundle::read(&out).unwrap();
+            let columns = bundle.histories.values().flat_map(|history| &history.readings.columns);
+            let columns: BTreeSet<String> = columns.map(|(signal, _)| signal.to_string()).collect();
+            assert!(NAMES.iter().all(|name| columns.contains(*name)), "{columns:?}");
+            let line =
+                said.lines().find(|line| line.starts_with("left out, first seen while the export ran: signals "));
+            if let Some(named) = line.and_then(|line| line.split('"').nth(1)) {
+                assert!(named.starts_with("new") && !columns.contains(named), "{said}");
+            }
+            Ok(line.map(drop))
+        };
+        let found = until(PATIENCE, "an export that meets a new signal", left_out);
+        is_over.store(true, Ordering::SeqCst);
+        found.unwrap();
+    });
 }
 
 /// The Python that `scripts/install-test-needs` sets up; where it is not, says so.

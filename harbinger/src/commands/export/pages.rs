@@ -10,7 +10,7 @@ use harbinger_core::{
 };
 use serde::Deserialize;
 
-use super::{Page, Span};
+use super::{Page, Span, Spans};
 use crate::{
     client::{Api, Error, EventItem},
     progress::Meter,
@@ -44,8 +44,17 @@ pub(super) async fn fleet(api: &Api, only: &BTreeSet<DeviceId>) -> anyhow::Resul
     })
 }
 
-/// The signals that the devices have ever sent, but for those that were silent before the span.
-pub(super) async fn signals(api: &Api, devices: &[Device], span: &Span) -> anyhow::Result<BTreeSet<SignalId>> {
+/// What there is when an export begins.
+#[derive(Debug, Default)]
+pub(super) struct Seen {
+    /// The signals that the devices have ever sent, but for those that were silent before the span.
+    pub(super) signals: BTreeSet<SignalId>,
+    /// The time of the newest sample of those.
+    pub(super) newest: Option<Timestamp>,
+}
+
+/// Looks at every device.
+pub(super) async fn seen(api: &Api, devices: &[Device], span: &Span) -> anyhow::Result<Seen> {
     #[derive(Deserialize)]
     struct Health {
         latest: Vec<Newest>,
@@ -61,25 +70,29 @@ pub(super) async fn signals(api: &Api, devices: &[Device], span: &Span) -> anyho
     };
     let mut healths = stream::iter(devices).map(of_device).buffer_unordered(DEVICES);
     let mut meter = Meter::begin(devices.len() as u64, "reading which signals there are");
-    let mut signals = BTreeSet::new();
+    let mut seen = Seen::default();
     let mut done = 0;
     while let Some(Health { latest }) = healths.try_next().await.context("failed to read which signals there are")? {
-        signals.extend(latest.into_iter().filter(|newest| newest.ts >= span.from).map(|newest| newest.signal));
+        for sample in latest.into_iter().filter(|sample| sample.ts >= span.from) {
+            seen.newest = seen.newest.max(Some(sample.ts));
+            seen.signals.insert(sample.signal);
+        }
         done += 1;
         meter.reach(done);
     }
     meter.clear();
-    Ok(signals)
+    Ok(seen)
 }
 
 /// Readings and events, device by device; while one is handed on, the first pages of the next few are read.
 pub(super) fn histories<'a>(
     api: &'a Api,
     devices: &'a [Device],
-    span: &'a Span,
+    spans: &'a Spans,
 ) -> impl Stream<Item = (&'a DeviceId, Pages<'a>)> + Unpin {
     let begin = move |device: &'a Device| {
-        let begun = future::join(begun(readings(api, device, span)), begun(events(api, device, span)));
+        let begun =
+            future::join(begun(readings(api, device, &spans.readings)), begun(events(api, device, &spans.others)));
         begun.map(|(readings, events)| (&device.device, readings.chain(events).boxed()))
     };
     stream::iter(devices).map(begin).buffered(DEVICES)
