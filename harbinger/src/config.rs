@@ -17,8 +17,7 @@ use serde::{Deserialize, Serialize};
 
 mod telemetry;
 
-pub(crate) use telemetry::Retention;
-use telemetry::Telemetry;
+pub(crate) use telemetry::{Retention, Telemetry};
 
 /// Prefix of environment variables that are settings.
 const PREFIX: &str = "HARBINGER__";

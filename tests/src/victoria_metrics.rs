@@ -33,6 +33,18 @@ fn free_address() -> anyhow::Result<SocketAddr> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?)
 }
 
+/// Arguments of its backup tools; they need not be watched while they run.
+fn places(data: &Path, direction: &str, backup: &Path) -> [String; 3] {
+    let (data, backup) = (data.display(), backup.display());
+    [format!("-storageDataPath={data}"), format!("{direction}=fs://{backup}"), "-httpListenAddr=".to_owned()]
+}
+
+fn run(command: &mut Command) -> anyhow::Result<()> {
+    let ended = command.output()?;
+    ensure!(ended.status.success(), "{command:?}: {}", String::from_utf8_lossy(&ended.stderr));
+    Ok(())
+}
+
 /// A single-node VictoriaMetrics that keeps samples of all times.
 #[derive(Debug)]
 pub struct VictoriaMetrics {
@@ -57,6 +69,25 @@ impl VictoriaMetrics {
         let healthy = || Ok((server.client().get("/health")?.status == 200).then_some(()));
         until(PATIENCE, "VictoriaMetrics to start", healthy)?;
         Ok(Some(server))
+    }
+
+    /// Copies what it holds into `backup` with `vmbackup`, while it runs; `None` where that is not installed.
+    ///
+    /// # Errors
+    /// Where that fails.
+    pub fn back_up(&self, data: &Path, backup: &Path) -> anyhow::Result<Option<()>> {
+        let Some(program) = installed("vmbackup") else { return Ok(None) };
+        let snapshot = format!("-snapshot.createURL=http://{}/snapshot/create", self.address);
+        run(Command::new(program).arg(snapshot).args(places(data, "-dst", backup)))?;
+        Ok(Some(()))
+    }
+
+    /// Makes a data folder of such a copy.
+    ///
+    /// # Errors
+    /// Where `vmrestore` is not there, or fails.
+    pub fn restore(backup: &Path, data: &Path) -> anyhow::Result<()> {
+        run(Command::new("vmrestore").args(places(data, "-src", backup)))
     }
 
     /// A client of it.

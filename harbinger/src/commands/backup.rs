@@ -3,6 +3,8 @@
 //! The ledger is copied first, in one read snapshot, and telemetry after it. The ledger says how far work has come that reads
 //! telemetry, so whatever it leans on is in the later copy. Model files never change once they are written. The manifest comes
 //! last, and the folder gets its name when all is on disk.
+//!
+//! What rests on a telemetry server is not copied: its own tools do that, afterwards, since readings only ever move there.
 
 use std::path::{Path, PathBuf};
 
@@ -12,7 +14,7 @@ use harbinger_store::{Ledger, ledger::copy::copy, telemetry};
 
 use super::run;
 use crate::{
-    config::Config,
+    config::{Config, Telemetry},
     manifest::{Counts, Manifest},
     progress::{Step, watched},
     service::{DataFolder, LEDGER_FILE, MODELS_FOLDER, TELEMETRY_FILE},
@@ -64,7 +66,20 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<()> {
         counts.log_rows,
         counts.events
     ));
+    if let Some(elsewhere) = elsewhere(&config.telemetry) {
+        eprintln!("{elsewhere}");
+    }
     Ok(())
+}
+
+/// What is not in the backup, in words: readings that a server has taken over.
+fn elsewhere(telemetry: &Telemetry) -> Option<String> {
+    let (server, command) = telemetry.remote.name_and_backup()?;
+    let (url, database) = (&telemetry.url, &telemetry.database);
+    Some(format!(
+        "not in it: the readings that rest on {server} at {url}, database {database}. Back them up now, after this, with \
+         {command}: what leaves the data folder from here on is in the later one"
+    ))
 }
 
 async fn copy_ledger(source: &DataFolder, into: &Path) -> anyhow::Result<u64> {

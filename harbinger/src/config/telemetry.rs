@@ -23,6 +23,17 @@ pub(crate) enum RemoteKind {
     Victoriametrics,
 }
 
+impl RemoteKind {
+    /// What the server is, and what makes a backup of it; `None` where there is no server.
+    pub(crate) fn name_and_backup(self) -> Option<(&'static str, &'static str)> {
+        match self {
+            Self::None => None,
+            Self::Influxdb => Some(("InfluxDB", "influxd backup -portable (2.x: influx backup)")),
+            Self::Victoriametrics => Some(("VictoriaMetrics", "vmbackup")),
+        }
+    }
+}
+
 /// Where readings rest for good. The data folder stays in front as a spool.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]

@@ -14,6 +14,7 @@ use harbinger_tests::{
     postgres::Postgres,
     process::{Process, harbinger_binary},
     server::{SCOPES, Server, harbinger, harbinger_with, until},
+    victoria_metrics::VictoriaMetrics,
 };
 use rand::Rng;
 use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng};
@@ -280,6 +281,57 @@ fn damage_is_named_and_never_served() {
         let refused = harbinger(&["restore", text(&copy), "--data", text(&nowhere)]).unwrap();
         assert!(!refused.status.success() && self::said(&refused).contains(file) && !nowhere.exists());
     }
+}
+
+/// Goal: what rests on a telemetry server is not in the backup, which says so and with what it is copied; with that copy, made
+/// afterwards, nothing is missing. Method: a backup restored beside an empty server, then beside the restored one.
+#[test]
+fn a_backup_beside_a_telemetry_server_names_what_is_not_in_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let place = |name: &str| folder.path().join(name);
+    let Some(metrics) = VictoriaMetrics::start(&place("metrics")).unwrap() else { return };
+    let data = place("data");
+    let started = |data: &Path, metrics: &VictoriaMetrics| {
+        let url = format!("http://{}", metrics.address);
+        let remote = [("TELEMETRY__REMOTE", "victoriametrics"), ("TELEMETRY__URL", url.as_str())];
+        let in_haste = [("TELEMETRY__HOLD", "1s"), ("TELEMETRY__SEND_EVERY", "100ms"), ("ANALYTICS__EVERY", "1000d")];
+        let server = Server::start(data, &[&remote[..], &in_haste].concat()).unwrap();
+        let client = server.client(&server.key(TENANT, SCOPES).unwrap());
+        (server, client)
+    };
+    let (server, client) = started(&data, &metrics);
+    fleet::import(&server, &fleet::small(TENANT, 1, 12), TENANT);
+    let truth = values(&client);
+    assert!(truth.len() > 5_000, "{} values", truth.len());
+
+    let settings =
+        [("HARBINGER__TELEMETRY__REMOTE", "victoriametrics"), ("HARBINGER__TELEMETRY__URL", "http://metrics:8428")];
+    let mut round = 0;
+    let without_the_server = || {
+        round += 1;
+        let [backup, alone, empty] = ["backup", "alone", "empty"].map(|name| place(&format!("{name}-{round}")));
+        let ended = harbinger_with(&["backup", text(&backup), "--data", text(&data)], &settings).unwrap();
+        let told = "not in it: the readings that rest on VictoriaMetrics at http://metrics:8428, database harbinger";
+        assert!(
+            ended.status.success() && said(&ended).contains(told) && said(&ended).contains("vmbackup"),
+            "{ended:?}"
+        );
+        succeed(&["restore", text(&backup), "--data", text(&alone)]);
+        let empty = VictoriaMetrics::start(&empty).unwrap().unwrap();
+        let found = values(&started(&alone, &empty).1);
+        assert!(is_part_of(&found, &truth));
+        Ok((found.len() < truth.len()).then_some(backup))
+    };
+    // Readings leave the data folder when they were held for a second.
+    let backup = until(PATIENCE, "readings that rest on the server alone", without_the_server).unwrap();
+    let Some(()) = metrics.back_up(&place("metrics"), &place("copied")).unwrap() else { return };
+    drop((server, metrics));
+
+    VictoriaMetrics::restore(&place("copied"), &place("restored")).unwrap();
+    let metrics = VictoriaMetrics::start(&place("restored")).unwrap().unwrap();
+    let both = place("both");
+    succeed(&["restore", text(&backup), "--data", text(&both)]);
+    assert!(values(&started(&both, &metrics).1) == truth);
 }
 
 #[test]
