@@ -46,9 +46,14 @@ impl Staged {
         self.folder.path()
     }
 
+    /// Syncs all that was written so far, so that nothing is left to [`Staged::keep`] but the name.
+    pub(crate) fn sync(&self) -> io::Result<()> {
+        sync_tree(self.folder.path())
+    }
+
     /// Syncs all that was written and gives it its name, in one step.
     pub(crate) fn keep(self) -> anyhow::Result<()> {
-        sync_tree(self.folder.path())?;
+        self.sync()?;
         fs_err::rename(self.folder.path(), &self.target)?;
         // It has another name now: there is nothing left to delete.
         let _moved = self.folder.keep();

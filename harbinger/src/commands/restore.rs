@@ -1,8 +1,9 @@
 //! `harbinger restore DIR`: a data folder from a backup, whole or not at all.
 //!
 //! Every checksum is verified before anything is written. The data folder is filled under another name and renamed in one
-//! step. Where a server keeps the ledger, it is filled in one transaction before that step: a crash between the two leaves a
-//! full ledger and no folder, and the next attempt says so.
+//! step. Where a server keeps the ledger, it is filled in one transaction when the folder lacks nothing but its name. A rename
+//! and a commit on a server cannot be one: a crash between the two leaves a full ledger and no folder, and the next attempt
+//! says so and what to do.
 
 use std::path::PathBuf;
 
@@ -53,7 +54,11 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<()> {
         file.copy(backup, source.path())?;
         let from = Ledger::open(&source.path().join(LEDGER_FILE)).await?;
         let into = Ledger::connect(&DataFolder::of(&config).ledger).await?;
-        copy(&from, &into, |_| ()).await.context("failed to restore the ledger: give an empty database")?;
+        staged.sync()?;
+        copy(&from, &into, |_| ()).await.context(
+            "failed to restore the ledger: give an empty database; where a restore was cut off after it had filled \
+             this one, empty it and restore again",
+        )?;
         into.close().await;
         from.close().await;
     }
