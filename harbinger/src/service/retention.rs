@@ -10,12 +10,14 @@ use harbinger_core::{Clock, TenantId, Timestamp};
 use harbinger_store::{
     Ledger,
     ledger::{self, registry},
-    telemetry::{self, DataClass, SharedStore},
+    telemetry::{self, DataClass, QuarantineEntry, SharedStore, TelemetryStore},
 };
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Retention;
 
+/// Quarantined messages that are read at once: each may have megabytes.
+const MESSAGES: usize = 100;
 /// Wall time between two rounds.
 const EVERY: StdDuration = StdDuration::from_secs(24 * 3600);
 
@@ -54,7 +56,10 @@ impl Keeper {
                 tracing::debug!(%tenant, ?class, %before, "retention applied");
             }
         }
-        Ok(())
+        match self.retention.of(DataClass::Quarantine) {
+            Some(keep) => forget_messages_of_nobody(&*self.telemetry, self.clock.now() - keep).await,
+            None => Ok(()),
+        }
     }
 
     /// Those that have telemetry, and those of which there is but quarantine.
@@ -63,6 +68,24 @@ impl Keeper {
         let mut tenants: BTreeSet<TenantId> = registry::tenants(&mut connection).await?.into_iter().collect();
         tenants.extend(self.telemetry.tenants().await?);
         Ok(tenants)
+    }
+}
+
+/// Forgets quarantined messages of no tenant: nobody could be told from their topic. What is read is little: numbers rise with
+/// arrival, and what tenants had of that age is gone.
+async fn forget_messages_of_nobody(telemetry: &dyn TelemetryStore, before: Timestamp) -> Result<(), Error> {
+    let mut after = 0;
+    loop {
+        let page = telemetry.quarantine(None, after, MESSAGES).await?;
+        let Some(last) = page.last() else { return Ok(()) };
+        after = last.id;
+        let is_old = |entry: &&QuarantineEntry| entry.message.received_at < before;
+        for entry in page.iter().filter(is_old).filter(|entry| entry.message.tenant.is_none()) {
+            telemetry.remove_quarantined(entry.id).await?;
+        }
+        if !page.iter().any(|entry| is_old(&entry)) {
+            return Ok(());
+        }
     }
 }
 
@@ -82,8 +105,32 @@ fn limits(
 #[cfg(test)]
 mod tests {
     use harbinger_core::Duration;
+    use harbinger_store::telemetry::{Batch, MemoryStore, Quarantined};
 
     use super::*;
+
+    #[tokio::test]
+    async fn messages_of_nobody_are_forgotten_with_age() {
+        let store = MemoryStore::new();
+        let message = |tenant: Option<&str>, second: usize| Quarantined {
+            tenant: tenant.map(|tenant| TenantId::parse(tenant).unwrap()),
+            received_at: Timestamp::from_millis(1000 * second as i64),
+            topic: second.to_string(),
+            payload: Vec::new(),
+            reason: "unknown topic".to_owned(),
+            readings: 0,
+        };
+        let old = (0..3 * MESSAGES).map(|second| message(None, second));
+        let of_tenant = message(Some("acme"), 3);
+        // Far more than a page, and their end within one.
+        let quarantined = std::iter::once(of_tenant).chain(old).collect();
+        store.append(Batch { quarantined, ..Batch::default() }).await.unwrap();
+        let before = Timestamp::from_millis(1000 * (2 * MESSAGES + 50) as i64);
+        forget_messages_of_nobody(&store, before).await.unwrap();
+        let left = store.quarantine(None, 0, usize::MAX).await.unwrap();
+        assert_eq!((left.len(), left[0].message.topic.as_str()), (1 + MESSAGES - 50, "3"));
+        assert!(left.iter().skip(1).all(|entry| entry.message.received_at >= before));
+    }
 
     #[test]
     fn quarantine_goes_by_the_wall_and_the_rest_by_event_time() {
