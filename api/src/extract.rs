@@ -6,7 +6,7 @@ use axum::{
         FromRequest, FromRequestParts, OptionalFromRequest, Request,
         rejection::{JsonRejection, QueryRejection},
     },
-    http::{StatusCode, header, request::Parts},
+    http::{StatusCode, Uri, header, request::Parts},
 };
 use serde::de::DeserializeOwned;
 
@@ -65,8 +65,15 @@ pub(crate) struct Query<T>(pub T);
 impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Query<T> {
     type Rejection = Error;
 
-    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self> {
-        match axum::extract::Query::<T>::from_request_parts(parts, state).await {
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self> {
+        Self::of(&parts.uri)
+    }
+}
+
+impl<T: DeserializeOwned> Query<T> {
+    /// Those of a URL.
+    pub(crate) fn of(uri: &Uri) -> Result<Self> {
+        match axum::extract::Query::try_from_uri(uri) {
             Ok(axum::extract::Query(value)) => Ok(Self(value)),
             Err(QueryRejection::FailedToDeserializeQueryString(rejection)) => {
                 let cause =

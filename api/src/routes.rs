@@ -46,10 +46,15 @@ fn words<W: FromStr>(text: Option<&str>, parameter: &str) -> Result<Vec<W>>
 where
     W::Err: Display,
 {
-    let parse = |word: &str| {
-        word.trim().parse().map_err(|error| Error::new(Code::BadRequest, format!("query: {parameter}: {error}")))
-    };
-    text.map_or_else(|| Ok(Vec::new()), |text| text.split(',').map(parse).collect())
+    text.map_or_else(|| Ok(Vec::new()), |text| text.split(',').map(|text| word(text.trim(), parameter)).collect())
+}
+
+/// What a query parameter says.
+fn word<W: FromStr>(text: &str, parameter: &str) -> Result<W>
+where
+    W::Err: Display,
+{
+    text.parse().map_err(|error| Error::new(Code::BadRequest, format!("query: {parameter}: {error}")))
 }
 
 /// Whether the caller asks for a media type that is not JSON.

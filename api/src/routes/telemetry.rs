@@ -26,6 +26,7 @@ use views::{DeviceItem, RangeItem};
 
 mod asked;
 mod devices;
+mod parameters;
 mod views;
 
 const NDJSON: &str = "application/x-ndjson";
@@ -42,7 +43,7 @@ const NDJSON: &str = "application/x-ndjson";
 async fn range(
     caller: Caller<Read>,
     State(state): State<ApiState>,
-    Query(parameters): Query<RangeParameters>,
+    parameters: RangeParameters,
     headers: HeaderMap,
 ) -> Result<Response> {
     let found = devices::find(&state, &caller.tenant, &parameters).await?;

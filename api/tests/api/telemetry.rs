@@ -57,6 +57,32 @@ async fn functions_of_many_devices_come_in_order_of_device_time_and_signal() {
     assert_eq!(world.get(&format!("{path}&depot=acme-north&model=acme-m")).await.expect(200), page);
 }
 
+/// Once it is names between commas; repeated it is a name each time, and what a name holds is its own affair.
+#[tokio::test]
+async fn a_device_whose_name_holds_a_comma_is_asked_for_by_repeating_the_parameter() {
+    let world = world().await;
+    let reading = |device: &str| Reading {
+        key: DeviceKey::new(tenant("acme"), device.parse().unwrap()),
+        ts: at(BEGIN),
+        arrival: false,
+        values: vec![("load".parse().unwrap(), 1.0)],
+    };
+    let readings = vec![reading("rack 7, slot 2"), reading("50 % & more")];
+    world.store.append(Batch { readings, ..Batch::default() }).await.unwrap();
+    let devices = async |parameters: &str| -> Vec<String> {
+        let page = world.get(&format!("/api/v1/telemetry?{RANGE}&step=3d&{parameters}")).await.expect(200);
+        let devices = page["items"].as_array().unwrap().iter().map(|item| item["device"].as_str().unwrap().to_owned());
+        let mut devices: Vec<String> = devices.collect();
+        devices.dedup();
+        devices
+    };
+    let [comma, percent] = ["rack%207,%20slot%202", "50+%25+%26+more"];
+    assert_eq!(devices(&format!("device={comma}&device={percent}")).await, ["50 % & more", "rack 7, slot 2"]);
+    let encoded = comma.replace(',', "%2C");
+    assert_eq!(devices(&format!("device={encoded}&signal=load&device={encoded}")).await, ["rack 7, slot 2"]);
+    assert_eq!(devices("signal=load&device=acme-d1,acme-d2").await, ["acme-d1", "acme-d2"]);
+}
+
 /// Berlin's 29 March 2015 has 23 hours: 92 quarters.
 #[tokio::test]
 async fn days_are_those_of_the_zone_that_is_named() {
@@ -155,6 +181,9 @@ async fn what_cannot_be_answered_names_its_parameter() {
         ("limit=0", 400, "limit"),
         ("signal=a,,b", 400, "signal"),
         ("device=acme-d1,nobody", 404, "nobody"),
+        ("device=acme-d1&device=acme-d1,acme-d2", 404, "acme-d1,acme-d2"),
+        ("device=acme-d1&device=", 400, "device"),
+        ("device=acme-d1&device=acme-d2&step=1h&step=2h", 400, "step"),
     ] {
         let refused = world.get(&format!("/api/v1/telemetry?{parameters}")).await;
         refused.problem(status);

@@ -31,8 +31,12 @@ const BUCKETS_MAX_WHOLE: i64 = 10_000;
 #[derive(Debug, Default, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(super) struct RangeParameters {
-    /// Devices, separated by commas; all unless told.
+    /// Devices, separated by commas; or repeated, a device each, whose name may then hold commas. All unless told.
     pub(super) device: Option<String>,
+    /// Where it is repeated: each.
+    #[serde(skip)]
+    #[param(ignore)]
+    pub(super) devices: Vec<String>,
     /// Only devices of this hardware model.
     #[param(value_type = Option<String>)]
     pub(super) model: Option<HardwareModelId>,

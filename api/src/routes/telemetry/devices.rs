@@ -33,7 +33,9 @@ impl Found {
 
 /// The devices that are named, or all of the tenant, as far as they are of the model and at the depot that are named.
 pub(super) async fn find(state: &ApiState, tenant: &TenantId, parameters: &RangeParameters) -> Result<Found> {
-    let named: BTreeSet<DeviceId> = super::super::words(parameters.device.as_deref(), "device")?.into_iter().collect();
+    let together = super::super::words(parameters.device.as_deref(), "device")?;
+    let each = parameters.devices.iter().map(|device| super::super::word(device, "device"));
+    let named: BTreeSet<DeviceId> = together.into_iter().map(Ok).chain(each).collect::<Result<_>>()?;
     if named.len() > NAMED_MAX {
         let detail = format!("query: device: {} are named, at most {NAMED_MAX} may be", named.len());
         return Err(Error::new(Code::BadRequest, detail));
