@@ -32,6 +32,26 @@ struct Rule {
 const RESTORE: &str = "restore a backup with harbinger restore";
 const ASK: &str = "correct the order through the API, or restore a backup with harbinger restore";
 
+/// What the state, times and pieces of an order, transfer or purchase, can never be.
+macro_rules! no_order {
+    () => {
+        "state NOT IN ('proposed', 'approved', 'shipped', 'received', 'cancelled') \
+         OR (state IN ('approved', 'shipped', 'received') AND approved_at IS NULL) \
+         OR (state IN ('shipped', 'received') AND shipped_at IS NULL) \
+         OR (state IN ('proposed', 'approved') AND shipped_at IS NOT NULL) \
+         OR (state = 'received' AND (received_at IS NULL OR received_quantity IS NULL)) \
+         OR (state <> 'received' AND received_at IS NOT NULL) \
+         OR (state = 'cancelled' AND cancelled_at IS NULL) OR received_quantity > quantity"
+    };
+}
+
+/// The key of a prediction, in one.
+macro_rules! prediction {
+    () => {
+        "tenant || ', ' || ts || ', ' || device || ', ' || component"
+    };
+}
+
 const RULES: [Rule; 14] = [
     Rule {
         table: "stock",
@@ -75,28 +95,16 @@ const RULES: [Rule; 14] = [
         table: "transfers",
         problem: "its state is none of an order, or its times and pieces do not fit its state",
         remedy: ASK,
-        broken: "SELECT transfer_id FROM transfers \
-                 WHERE state NOT IN ('proposed', 'approved', 'shipped', 'received', 'cancelled') \
-                 OR (state IN ('approved', 'shipped', 'received') AND approved_at IS NULL) \
-                 OR (state IN ('shipped', 'received') AND shipped_at IS NULL) \
-                 OR (state IN ('proposed', 'approved') AND shipped_at IS NOT NULL) \
-                 OR (state = 'received' AND (received_at IS NULL OR received_quantity IS NULL)) \
-                 OR (state <> 'received' AND received_at IS NOT NULL) \
-                 OR (state = 'cancelled' AND cancelled_at IS NULL) \
-                 OR received_quantity > quantity OR consumed > COALESCE(received_quantity, 0) OR consumed < 0",
+        broken: concat!(
+            "SELECT transfer_id FROM transfers WHERE consumed > COALESCE(received_quantity, 0) OR consumed < 0 OR ",
+            no_order!()
+        ),
     },
     Rule {
         table: "purchases",
         problem: "its state is none of an order, or its times and pieces do not fit its state",
         remedy: ASK,
-        broken: "SELECT purchase_id FROM purchases \
-                 WHERE state NOT IN ('proposed', 'approved', 'shipped', 'received', 'cancelled') \
-                 OR (state IN ('approved', 'shipped', 'received') AND approved_at IS NULL) \
-                 OR (state IN ('shipped', 'received') AND shipped_at IS NULL) \
-                 OR (state IN ('proposed', 'approved') AND shipped_at IS NOT NULL) \
-                 OR (state = 'received' AND (received_at IS NULL OR received_quantity IS NULL)) \
-                 OR (state <> 'received' AND received_at IS NOT NULL) \
-                 OR (state = 'cancelled' AND cancelled_at IS NULL) OR received_quantity > quantity",
+        broken: concat!("SELECT purchase_id FROM purchases WHERE ", no_order!()),
     },
     Rule {
         table: "part_uses",
@@ -130,8 +138,11 @@ const RULES: [Rule; 14] = [
         table: "predictions",
         problem: "its numbers are no probabilities and lives",
         remedy: RESTORE,
-        broken: "SELECT tenant || ', ' || ts || ', ' || device || ', ' || component FROM predictions \
-                 WHERE rul_p05 < 0 OR rul_p05 > rul_p50 OR rul_p50 > rul_p95 OR alarm NOT IN (0, 1)",
+        broken: concat!(
+            "SELECT ",
+            prediction!(),
+            " FROM predictions WHERE rul_p05 < 0 OR rul_p05 > rul_p50 OR rul_p50 > rul_p95 OR alarm NOT IN (0, 1)"
+        ),
     },
     Rule {
         table: "deliveries",
@@ -154,8 +165,8 @@ const DOCUMENTS: [(&str, &str, &str); 14] = [
     ("purchases", "purchase_id", "reasons"),
     ("statistical_models", "version", "horizons"),
     ("statistical_models", "version", "summary"),
-    ("predictions", "tenant || ', ' || ts || ', ' || device || ', ' || component", "probabilities"),
-    ("predictions", "tenant || ', ' || ts || ', ' || device || ', ' || component", "top_signals"),
+    ("predictions", prediction!(), "probabilities"),
+    ("predictions", prediction!(), "top_signals"),
     ("decisions", "prediction_id", "body"),
     ("plans", "plan_id", "body"),
     ("alerts", "alert_id", "reasons"),
@@ -243,7 +254,7 @@ mod tests {
     use crate::ledger::Ledger;
 
     /// What a hand or a flipped bit may do, and the place that is named then.
-    const DAMAGES: [(&str, &str); 7] = [
+    const DAMAGES: [(&str, &str); 9] = [
         ("INSERT INTO stock VALUES ('acme', 'p', 'hub', 3, 0)", "stock (acme, p, hub)"),
         (
             "INSERT INTO stock_movements VALUES ('mov_1', 'acme', 0, 'p', 'hub', 3, 'import', 'r')",
@@ -253,6 +264,17 @@ mod tests {
             "INSERT INTO transfers (transfer_id, tenant, plan_id, part, from_depot, to_depot, quantity, state, worth, cost, \
              reasons, proposed_at) VALUES ('trf_1', 'acme', 'plan', 'p', 'hub', 'north', 1, 'shipped', 1, 1, '[]', 0)",
             "transfers (trf_1)",
+        ),
+        (
+            "INSERT INTO transfers (transfer_id, tenant, plan_id, part, from_depot, to_depot, quantity, state, worth, cost, \
+             reasons, proposed_at, consumed) VALUES ('trf_2', 'acme', 'plan', 'p', 'hub', 'north', 1, 'proposed', 1, 1, \
+             '[]', 0, 1)",
+            "transfers (trf_2)",
+        ),
+        (
+            "INSERT INTO purchases (purchase_id, tenant, plan_id, part, depot, quantity, state, worth, cost, reasons, \
+             proposed_at) VALUES ('pur_1', 'acme', 'plan', 'p', 'hub', 1, 'approved', 1, 1, '[]', 0)",
+            "purchases (pur_1)",
         ),
         ("INSERT INTO plans VALUES ('plan_1', 'acme', 0, 0, '{\"a\":', 0)", "plans (plan_1)"),
         (
