@@ -64,6 +64,7 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<Vec<Figure>, Failure> {
         Figure::new(case, "the same until everything is in chunks", rate(compacted), "samples/s"),
         Figure::new(case, "one append, p50", latencies.quantile_ms(0.5), "ms"),
         Figure::new(case, "one append, p99", latencies.quantile_ms(0.99), "ms").at_most(50.0),
+        Figure::new(case, "one append, p99.9", latencies.quantile_ms(0.999), "ms"),
         Figure::new(case, "one append, longest", latencies.quantile_ms(1.0), "ms"),
     ])
 }
