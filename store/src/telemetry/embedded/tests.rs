@@ -192,9 +192,9 @@ async fn a_newer_format_and_a_second_process_are_refused() {
     let store = open(&folder);
     assert!(matches!(EmbeddedStore::open(Options::at(file(&folder))), Err(Error::Engine { .. })));
     drop(store);
-    Connection::open(file(&folder)).unwrap().execute("UPDATE meta SET value = 3 WHERE name = 'format'", []).unwrap();
+    Connection::open(file(&folder)).unwrap().execute("UPDATE meta SET value = 4 WHERE name = 'format'", []).unwrap();
     let refused = EmbeddedStore::open(Options::at(file(&folder)));
-    assert!(matches!(refused, Err(Error::UnknownFormat { found: 3, known: 2, .. })), "{refused:?}");
+    assert!(matches!(refused, Err(Error::UnknownFormat { found: 4, known: 3, .. })), "{refused:?}");
 }
 
 /// Goal: a full disk takes nothing, loses nothing, and is over when there is room. Method: a file of few pages, filled with
