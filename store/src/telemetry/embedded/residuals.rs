@@ -31,7 +31,7 @@ const PCO_AT_LEAST: usize = 48;
 /// `pco` effort: level 4 costs 1-2 % more bytes than the default 8 on sensor values, and two thirds of its time.
 const PCO_LEVEL: usize = 4;
 
-/// The share of the packed bytes that `pco` may need at most: what it saves must be worth the time to read it.
+/// The share of the packed bytes that `pco` may take at most: what it saves must be worth the time to read it.
 const PCO_AT_MOST: f64 = 0.98;
 
 /// What `pco` takes at least for its tables.
@@ -242,5 +242,57 @@ fn unpack<T: Number + Default + Into<u64>>(packed: &[u8], count: usize) -> Resul
         Ok(narrow.into_iter().map(Into::into).collect())
     } else {
         Err("a column has the wrong length")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[track_caller]
+    fn check(integers: &[i64]) -> (u8, Coding, usize) {
+        let (order, coding, block) = encode(integers);
+        assert_eq!(decode(&block, order, coding, integers.len()).as_deref(), Ok(integers));
+        (order, coding, block.len())
+    }
+
+    #[test]
+    fn the_order_is_that_of_what_the_integers_do() {
+        let beats: Vec<i64> = (0..360).map(|i| 5000 + i * 10_000).collect();
+        assert_eq!(check(&beats), (1, Coding::Packed, 6));
+        let accelerating: Vec<i64> = (0..360).map(|i| i * i).collect();
+        assert_eq!(check(&accelerating), (2, Coding::Packed, 4));
+        let noise: Vec<i64> = (0..360).map(|i| i * 7919 % 64).collect();
+        assert_eq!(check(&noise), (0, Coding::Packed, 2 + 360 * 6 / 8));
+    }
+
+    #[test]
+    fn what_is_frequent_goes_to_pco() {
+        let rare: Vec<i64> = (0..1000).map(|i| if i * 7919 % 1000 < 20 { i % 256 } else { 3 }).collect();
+        let (_, coding, length) = check(&rare);
+        assert_eq!(coding, Coding::Pco);
+        assert!(length < 150, "{length} bytes");
+    }
+
+    #[test]
+    fn a_block_of_another_length_or_width_is_refused() {
+        let (order, coding, block) = encode(&[1, 5, 2, 9]);
+        assert!(decode(&block, order, coding, 5).is_err());
+        for width in [58, 63, 65, 255] {
+            assert!(decode(&[0, width, 1, 2, 3], 0, Coding::Packed, 2).is_err(), "{width}");
+        }
+        for packed in [&[][..], &[0, 8], &[0, 8, 3, 4, 5, 6, 7]] {
+            assert!(decode(packed, 0, Coding::Pco, 60).is_err());
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn integers_of_any_width_come_back(width in 0u32..=64, any in proptest::collection::vec(any::<i64>(), 0..120)) {
+            let narrow: Vec<i64> = any.iter().map(|&i| i.checked_shr(64 - width).unwrap_or(0)).collect();
+            check(&narrow);
+        }
     }
 }
