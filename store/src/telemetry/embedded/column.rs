@@ -67,17 +67,16 @@ pub(super) fn put_integers(out: &mut Vec<u8>, integers: &[i64], decimals: u8) {
 /// The kind that takes fewest bytes, its order, and its bytes.
 fn shortest(integers: &[i64]) -> (u8, u8, Vec<u8>) {
     let (order, coding, residuals) = residuals::encode(integers);
-    let (kind, varints) = if integers.len() < VARINTS_BELOW {
-        let [first, second] = [FIRST_DIFFERENCES, SECOND_DIFFERENCES].map(|order| varints(integers, order));
-        if first.len() <= second.len() { (FIRST_DIFFERENCES, first) } else { (SECOND_DIFFERENCES, second) }
-    } else {
-        (FIRST_DIFFERENCES, Vec::new())
+    let kind = match coding {
+        Coding::Packed => PACKED,
+        Coding::Pco => PCO_RESIDUALS,
     };
-    match coding {
-        _ if !varints.is_empty() && varints.len() <= residuals.len() => (kind, 0, varints),
-        Coding::Packed => (PACKED, order, residuals),
-        Coding::Pco => (PCO_RESIDUALS, order, residuals),
-    }
+    let is_short = integers.len() < VARINTS_BELOW;
+    [SECOND_DIFFERENCES, FIRST_DIFFERENCES]
+        .into_iter()
+        .filter(|_| is_short)
+        .map(|kind| (kind, 0, varints(integers, kind)))
+        .fold((kind, order, residuals), |best, next| if next.2.len() <= best.2.len() { next } else { best })
 }
 
 /// Appends a block that holds floats.
