@@ -54,3 +54,8 @@ async fn format_1_still_opens() {
 async fn format_2_still_opens() {
     check("telemetry.format-2").await;
 }
+
+#[tokio::test]
+async fn format_3_still_opens() {
+    check("telemetry.format-3").await;
+}

@@ -52,6 +52,7 @@ mod load;
 mod log;
 mod reader;
 mod rebuild;
+mod residuals;
 mod retention;
 mod rewrite;
 mod schema;

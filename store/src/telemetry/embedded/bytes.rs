@@ -14,11 +14,6 @@ pub(super) fn put_varint(out: &mut Vec<u8>, mut value: u64) {
     out.push(value as u8);
 }
 
-/// How many bytes [`put_varint`] takes.
-pub(super) fn varint_length(value: u64) -> usize {
-    (64 - (value | 1).leading_zeros() as usize).div_ceil(7)
-}
-
 /// Maps integers near zero, of either sign, to small unsigned ones.
 pub(super) fn zigzag(value: i64) -> u64 {
     ((value << 1) ^ (value >> 63)) as u64
@@ -86,11 +81,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_come_back_and_their_lengths_are_known() {
+    fn numbers_come_back() {
         for value in [0, 1, -1, 63, -64, 64, 300, i64::MAX, i64::MIN] {
             let mut out = Vec::new();
             put_varint(&mut out, zigzag(value));
-            assert_eq!(out.len(), varint_length(zigzag(value)), "{value}");
             let mut cursor = Cursor(&out);
             assert_eq!(cursor.varint().map(unzigzag), Ok(value));
             assert_eq!(cursor.u8(), Err(TRUNCATED));

@@ -55,6 +55,9 @@ pub(super) struct DeviceChange {
 }
 
 /// Applies changes; how many samples more there are in chunks (fewer: negative).
+///
+/// Each device's newest chunk comes after all others: it is still filling, so that the next compaction writes it anew, and
+/// then the pages that hold nothing else are free. Between chunks that stay they would be holes.
 pub(super) fn install(connection: &Connection, changes: &[DeviceChange]) -> rusqlite::Result<i64> {
     let mut more = 0;
     for change in changes {
@@ -66,10 +69,14 @@ pub(super) fn install(connection: &Connection, changes: &[DeviceChange]) -> rusq
             let samples = delete_counting(connection, delete, params![change.device, start])?;
             more -= i64::try_from(samples).unwrap_or(i64::MAX);
         }
-        for chunk in &change.put {
-            insert_chunk(connection, chunk)?;
-            more += i64::try_from(chunk.samples).unwrap_or(i64::MAX);
-        }
+    }
+    let newest = changes.iter().filter_map(|change| change.put.last());
+    let others = changes.iter().filter_map(|change| change.put.split_last()).flat_map(|(_, others)| others);
+    for chunk in others.chain(newest) {
+        insert_chunk(connection, chunk)?;
+        more += i64::try_from(chunk.samples).unwrap_or(i64::MAX);
+    }
+    for change in changes {
         for &(from, to) in &change.summaries.clear {
             clear_summaries(connection, change.device, from, to)?;
         }

@@ -2,17 +2,19 @@
 //!
 //! Sensors round: 24.5 is the integer 245 and one decimal. Where scaling by a power of ten is exactly reversible for every
 //! value of the column - verified here, -0.0 and infinities are not - the integers are coded, else the floats as they are.
-//! Integers are coded as varints of first or second differences or by `pco`, whichever is smallest: `pco` spends some
-//! fifty bytes on its tables, so short columns never go there.
+//! Integers are coded as what is left of them when each is foretold from those before it (`residuals.rs`), and short columns as
+//! varints of first or second differences where those are smaller.
 //!
 //! ```text
 //! block = kind u8 │ …
 //!   0 constant            │ f64 bits                                   all values are this one
 //!   1 first differences   │ decimals u8 │ length varint │ zigzag varints, the first against 0
 //!   2 second differences  │ decimals u8 │ length varint │ zigzag varints
-//!   3 pco integers        │ decimals u8 │ length varint │ pco standalone of i64
+//!   3 pco integers        │ decimals u8 │ length varint │ pco standalone of i64: files of format 2 and before
 //!   4 raw floats          │ 8 bytes a value
 //!   5 pco floats          │ length varint │ pco standalone of f64
+//!   6 packed residuals    │ decimals and 16 × order u8 │ length varint │ residuals
+//!   7 residuals by pco    │ decimals and 16 × order u8 │ length varint │ residuals
 //! ```
 
 use pco::{
@@ -21,7 +23,10 @@ use pco::{
     standalone::{simple_compress, simple_decompress_into},
 };
 
-use super::bytes::{Cursor, Reason, put_varint, unzigzag, varint_length, zigzag};
+use super::{
+    bytes::{Cursor, Reason, put_varint, unzigzag, zigzag},
+    residuals::{self, Coding, differences, sum},
+};
 
 const CONSTANT: u8 = 0;
 const FIRST_DIFFERENCES: u8 = 1;
@@ -29,40 +34,49 @@ const SECOND_DIFFERENCES: u8 = 2;
 const PCO_INTEGERS: u8 = 3;
 const RAW_FLOATS: u8 = 4;
 const PCO_FLOATS: u8 = 5;
+const PACKED: u8 = 6;
+const PCO_RESIDUALS: u8 = 7;
 
-/// Columns shorter than this are not offered to `pco`.
+/// Where in the byte of the decimals the order of residuals stands.
+const ORDER_SHIFT: u32 = 4;
+const DECIMALS_MASK: u8 = (1 << ORDER_SHIFT) - 1;
+
+/// Columns of floats shorter than this are not offered to `pco`.
 const PCO_AT_LEAST: usize = 48;
+
+/// Columns of integers shorter than this may be smallest as varints: a single large step makes all packed bits wide.
+const VARINTS_BELOW: usize = 48;
 
 /// `pco` effort: level 4 costs 1-2 % more bytes than the default 8 on sensor values, and two thirds of its time.
 const PCO_LEVEL: usize = 4;
 
-/// More decimals than a sensor writes; beyond them the integers are no smaller than the floats.
-const DECIMALS_MAX: u8 = 10;
+/// By decimals, up to more than a sensor writes; beyond them the integers are no smaller than the floats.
+const POWERS_OF_TEN: [f64; 11] = [1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10];
 
 /// Integers up to here are exact as floats, so that dividing them rounds once and rightly.
 const EXACT_INTEGER_MAX: f64 = 9_007_199_254_740_992.0;
 
 /// Appends a block that holds integers.
 pub(super) fn put_integers(out: &mut Vec<u8>, integers: &[i64], decimals: u8) {
-    let first = differences(integers, 1);
-    let second = differences(integers, 2);
-    let first_length: usize = first.iter().map(|&d| varint_length(zigzag(d))).sum();
-    let second_length: usize = second.iter().map(|&d| varint_length(zigzag(d))).sum();
-    let packed = (integers.len() >= PCO_AT_LEAST).then(|| pack(integers)).flatten();
-    let shortest = first_length.min(second_length);
-    if let Some(packed) = packed.filter(|packed| packed.len() < shortest) {
-        out.extend([PCO_INTEGERS, decimals]);
-        put_varint(out, packed.len() as u64);
-        out.extend_from_slice(&packed);
-        return;
-    }
-    let (kind, chosen) =
-        if first_length <= second_length { (FIRST_DIFFERENCES, first) } else { (SECOND_DIFFERENCES, second) };
-    out.extend([kind, decimals]);
-    put_varint(out, shortest as u64);
-    for difference in chosen {
-        put_varint(out, zigzag(difference));
-    }
+    let (kind, order, block) = shortest(integers);
+    out.extend([kind, decimals | order << ORDER_SHIFT]);
+    put_varint(out, block.len() as u64);
+    out.extend(block);
+}
+
+/// The kind that takes fewest bytes, its order, and its bytes.
+fn shortest(integers: &[i64]) -> (u8, u8, Vec<u8>) {
+    let (order, coding, residuals) = residuals::encode(integers);
+    let kind = match coding {
+        Coding::Packed => PACKED,
+        Coding::Pco => PCO_RESIDUALS,
+    };
+    let is_short = integers.len() < VARINTS_BELOW;
+    [SECOND_DIFFERENCES, FIRST_DIFFERENCES]
+        .into_iter()
+        .filter(|_| is_short)
+        .map(|kind| (kind, 0, varints(integers, kind)))
+        .fold((kind, order, residuals), |best, next| if next.2.len() <= best.2.len() { next } else { best })
 }
 
 /// Appends a block that holds floats.
@@ -100,7 +114,7 @@ pub(super) fn take_floats(cursor: &mut Cursor<'_>, count: usize) -> Result<Vec<f
         }
         kind => {
             let (integers, decimals) = take_integers_of(kind, cursor, count)?;
-            let power = power_of_ten(decimals).ok_or("a column has too many decimals")?;
+            let &power = POWERS_OF_TEN.get(usize::from(decimals)).ok_or("a column has too many decimals")?;
             Ok(integers.into_iter().map(|integer| unscale(integer, power)).collect())
         }
     }
@@ -121,63 +135,55 @@ pub(super) fn skip_floats(cursor: &mut Cursor<'_>, count: usize) -> Result<(), R
 }
 
 fn take_integers_of(kind: u8, cursor: &mut Cursor<'_>, count: usize) -> Result<(Vec<i64>, u8), Reason> {
-    let decimals = cursor.u8()?;
+    let scale = cursor.u8()?;
+    let (decimals, order) = (scale & DECIMALS_MASK, scale >> ORDER_SHIFT);
     let length = cursor.count(usize::MAX)?;
-    let mut block = Cursor(cursor.bytes(length)?);
+    let block = cursor.bytes(length)?;
     let integers = match kind {
-        FIRST_DIFFERENCES => summed(&mut block, count, 1)?,
-        SECOND_DIFFERENCES => summed(&mut block, count, 2)?,
-        PCO_INTEGERS => unpack(block.0, count)?,
+        FIRST_DIFFERENCES | SECOND_DIFFERENCES => summed(block, count, kind)?,
+        PCO_INTEGERS => unpack(block, count)?,
+        PACKED => residuals::decode(block, order, Coding::Packed, count)?,
+        PCO_RESIDUALS => residuals::decode(block, order, Coding::Pco, count)?,
         _ => return Err("a column is of an unknown kind"),
     };
     Ok((integers, decimals))
 }
 
-/// First (`order` 1) or second differences, what is before the column counting as 0.
-fn differences(integers: &[i64], order: u8) -> Vec<i64> {
-    let (mut last, mut last_step) = (0i64, 0i64);
-    let difference = |&integer: &i64| {
-        let step = integer.wrapping_sub(last);
-        let difference = if order == 1 { step } else { step.wrapping_sub(last_step) };
-        (last, last_step) = (integer, step);
-        difference
-    };
-    integers.iter().map(difference).collect()
+/// First (`order` 1) or second differences as varints.
+fn varints(integers: &[i64], order: u8) -> Vec<u8> {
+    let mut out = Vec::new();
+    differences(integers, order).into_iter().for_each(|difference| put_varint(&mut out, zigzag(difference)));
+    out
 }
 
-/// The inverse of [`differences`].
-fn summed(block: &mut Cursor<'_>, count: usize, order: u8) -> Result<Vec<i64>, Reason> {
-    let (mut last, mut step) = (0i64, 0i64);
-    let integer = |_| {
-        let difference = unzigzag(block.varint()?);
-        step = if order == 1 { difference } else { step.wrapping_add(difference) };
-        last = last.wrapping_add(step);
-        Ok(last)
-    };
-    (0..count).map(integer).collect()
+/// The inverse of [`varints`].
+fn summed(block: &[u8], count: usize, order: u8) -> Result<Vec<i64>, Reason> {
+    let mut block = Cursor(block);
+    let mut integers = (0..count).map(|_| block.varint().map(unzigzag)).collect::<Result<Vec<i64>, Reason>>()?;
+    sum(&mut integers, order);
+    Ok(integers)
 }
 
 /// The values as integers of the fewest decimals that are exact for every one of them.
 fn scale_all(values: &[f64]) -> Option<(Vec<i64>, u8)> {
-    let mut decimals = 0;
-    for &value in values {
-        while scale(value, power_of_ten(decimals)?).is_none() {
-            decimals += 1;
-        }
-    }
-    let power = power_of_ten(decimals)?;
-    let integers: Option<Vec<i64>> = values.iter().map(|&value| scale(value, power)).collect();
-    Some((integers?, decimals))
+    (0..).zip(POWERS_OF_TEN).find_map(|(decimals, power)| Some((scale_each(values, power)?, decimals)))
 }
 
-fn power_of_ten(decimals: u8) -> Option<f64> {
-    (decimals <= DECIMALS_MAX).then(|| 10f64.powi(i32::from(decimals)))
+fn scale_each(values: &[f64], power: f64) -> Option<Vec<i64>> {
+    let mut integers = Vec::with_capacity(values.len());
+    for &value in values {
+        integers.push(scale(value, power)?);
+    }
+    Some(integers)
 }
 
 /// `value * power` as an integer, where that gives the value back bit for bit.
 fn scale(value: f64, power: f64) -> Option<i64> {
-    let scaled = (value * power).round();
-    let integer = scaled as i64;
+    let scaled = value * power;
+    // Rounded by hand: without SSE 4.1, which not every build may use, `round` is a call.
+    let whole = scaled as i64;
+    let rest = scaled - whole as f64;
+    let integer = whole.saturating_add(i64::from(rest >= 0.5) - i64::from(rest <= -0.5));
     (scaled.abs() <= EXACT_INTEGER_MAX && unscale(integer, power).to_bits() == value.to_bits()).then_some(integer)
 }
 

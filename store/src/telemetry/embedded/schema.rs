@@ -17,8 +17,9 @@
 //! Every row says its own checksum: blobs hold theirs, rows of text have it in `crc` (none where format 1 wrote them). So a
 //! bit that flips on the disk is seen when the row is read, whatever SQLite makes of the page around it.
 //!
-//! Formats: 1 had the summaries of a chunk in its row, no checksums of text and no `summaries`; it is brought up to date in
-//! one transaction when it is opened. Rows of `summaries` need not be there, so none are made then.
+//! Formats: 1 had the summaries of a chunk in its row, no checksums of text and no `summaries`. 2 had no residuals in its
+//! columns (`column.rs`); its rows are read as they are and written anew when their turn comes. An older file is brought up to
+//! date in one transaction when it is opened. Rows of `summaries` need not be there, so none are made then.
 
 use std::path::Path;
 
@@ -28,11 +29,12 @@ use super::shipping;
 use crate::telemetry::Error;
 
 /// The format that this program writes. A file of a higher one is refused by name.
-pub(super) const FORMAT: i64 = 2;
+pub(super) const FORMAT: i64 = 3;
 
-/// Bytes of a page in a new file. A chunk row of 1,000 samples and more takes 1 to 2 KiB, of which pages of 4 KiB hold two
-/// and waste a quarter.
-const PAGE_BYTES: u32 = 8192;
+/// Bytes of a page in a new file. Over chunk rows of 300 to 10,000 bytes pages of 1 to 16 KiB leave about a sixth unused,
+/// whichever their size: some lengths fit one and some another. Small ones cost a small fleet less, whose two dozen tables
+/// and indexes take a page each, and an append as well, which touches a few rows here and there.
+const PAGE_BYTES: u32 = 2048;
 
 /// Pages in the WAL before the writer copies them into the data file: 16 MiB, so that a page written again and again is
 /// copied once, and a restart reads little.
@@ -101,7 +103,7 @@ CREATE TABLE quarantine (
     readings INTEGER NOT NULL,
     crc INTEGER
 );
-INSERT INTO meta VALUES ('format', 2), ('samples_in_chunks', 0), ('log_deleted', 0);
+INSERT INTO meta VALUES ('format', 3), ('samples_in_chunks', 0), ('log_deleted', 0);
 ";
 
 /// From format 1 to format 2.
@@ -120,8 +122,10 @@ CREATE TABLE summaries (
     PRIMARY KEY (device, level_ms, start_ms)
 ) WITHOUT ROWID;
 CREATE TABLE damaged_log (sequence INTEGER PRIMARY KEY, reason TEXT NOT NULL, body BLOB NOT NULL);
-UPDATE meta SET value = 2 WHERE name = 'format';
 ";
+
+/// From format 2 to format 3: an older program would take new columns for damaged ones, so it is to refuse the file.
+const FROM_2_TO_3: &str = "UPDATE meta SET value = 3 WHERE name = 'format';";
 
 /// Opens the connection that writes; makes the tables in a new file, and brings those of an older format up to date.
 pub(super) fn open_writer(path: &Path, pages_max: Option<u32>) -> Result<Connection, Error> {
@@ -134,10 +138,11 @@ pub(super) fn open_writer(path: &Path, pages_max: Option<u32>) -> Result<Connect
             let make = format!("BEGIN IMMEDIATE; {TABLES} COMMIT;");
             connection.execute_batch(&make).map_err(|e| failure(&name, "make its tables", e))?;
         }
-        Some(1) => {
-            tracing::info!(path = name, "bringing the data file from format 1 to format 2");
-            let migrate = format!("BEGIN IMMEDIATE; {FROM_1_TO_2} COMMIT;");
-            connection.execute_batch(&migrate).map_err(|e| failure(&name, "bring its data file to format 2", e))?;
+        Some(found @ (1 | 2)) => {
+            tracing::info!(path = name, "bringing the data file from format {found} to format {FORMAT}");
+            let first = if found == 1 { FROM_1_TO_2 } else { "" };
+            let migrate = format!("BEGIN IMMEDIATE; {first} {FROM_2_TO_3} COMMIT;");
+            connection.execute_batch(&migrate).map_err(|e| failure(&name, "bring its data file up to date", e))?;
         }
         Some(FORMAT) => {}
         Some(found) => return Err(Error::UnknownFormat { path: name, found, known: FORMAT }),
@@ -193,7 +198,7 @@ fn configure(connection: &Connection, pages_max: Option<u32>) -> rusqlite::Resul
 }
 
 /// Pages that one step of shrinking moves: some milliseconds for which an append may have to wait.
-const PAGES_A_STEP: u32 = 256;
+const PAGES_A_STEP: u32 = 512;
 
 /// Gives some pages that nothing uses back to the disk, and with the last of them the WAL's; how many are left.
 ///

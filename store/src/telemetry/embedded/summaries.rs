@@ -16,15 +16,19 @@
 //!            of device u32le, level i64le, start i64le and of all that follows the checksum
 //!
 //! signal  = number varint │ flags u8 │ at f64 (flag 1) │ rest (flag 2)
-//! rest    = times (unless flag 4: those of the signal before) │ floats: min, max, first, last (column.rs) │ mean f64
-//!           │ value_m2 f64 │ co_moment f64
+//! rest    = times (unless flag 4: those of the signal before) │ floats: min, max, first, last (column.rs) │ moments
+//!           │ co_moment f64
+//! moments = mean f64 │ value_m2 f64, or with flag 8: decimals u8 │ mean and value_m2 as steps and apart, zigzag varints
 //! times   = count varint │ first and last, milliseconds after start, varints │ hours_mean f64 │ hours_m2 f64
 //! ```
+//!
+//! The mean of n values of d decimals is a multiple of 1 / (n 10^d), and `value_m2` one of 1 / (n 10^2d), but for what the
+//! arithmetic rounded: so each is that many steps, and so many floats apart from there. Any float comes back bit for bit.
 
 use harbinger_core::{Duration, Summary, Timestamp, time::MILLIS_PER_HOUR};
 
 use super::{
-    bytes::{Cursor, Reason, put_varint},
+    bytes::{Cursor, Reason, put_varint, unzigzag, zigzag},
     column::{put_floats, take_floats},
 };
 use crate::telemetry::{
@@ -38,6 +42,10 @@ const SIGNALS_MAX: usize = 1 << 20;
 const HAS_AT: u8 = 1;
 const HAS_REST: u8 = 2;
 const SAME_TIMES: u8 = 4;
+const IN_STEPS: u8 = 8;
+
+/// More decimals are not looked for: their steps are no smaller than the floats.
+const DECIMALS_MAX: u8 = 4;
 
 /// How long the buckets of a level are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -153,12 +161,21 @@ pub(super) fn encode(key: &BucketKey, bucket: &Bucket) -> Vec<u8> {
         let same_times = before.is_some_and(|before| times(&before) == times(&piece.rest));
         let flag = |set: bool, flag: u8| if set { flag } else { 0 };
         let has_rest = !piece.rest.is_empty();
+        let in_steps = moments_in_steps(&piece.rest).filter(|_| has_rest);
         content.push(
-            flag(piece.at.is_some(), HAS_AT) | flag(has_rest, HAS_REST) | flag(has_rest && same_times, SAME_TIMES),
+            flag(piece.at.is_some(), HAS_AT)
+                | flag(has_rest, HAS_REST)
+                | flag(has_rest && same_times, SAME_TIMES)
+                | flag(in_steps.is_some(), IN_STEPS),
         );
         content.extend(piece.at.into_iter().flat_map(f64::to_le_bytes));
         if has_rest {
-            put_rest(&mut content, key.start, &piece.rest, same_times);
+            if !same_times {
+                put_times(&mut content, key.start, &piece.rest);
+            }
+            put_floats(&mut content, &[piece.rest.min, piece.rest.max, piece.rest.first, piece.rest.last]);
+            content.extend(in_steps.unwrap_or_else(|| moments(&piece.rest).map(f64::to_le_bytes).concat()));
+            content.extend(piece.rest.co_moment.to_le_bytes());
             before = Some(piece.rest);
         }
     }
@@ -174,18 +191,47 @@ fn times(s: &Summary) -> (u64, i64, i64, u64, u64) {
     (s.count, s.first_ts, s.last_ts, s.hours_mean.to_bits(), s.hours_m2.to_bits())
 }
 
-fn put_rest(out: &mut Vec<u8>, start: i64, rest: &Summary, same_times: bool) {
-    if !same_times {
-        put_varint(out, rest.count);
-        put_varint(out, (rest.first_ts - start).unsigned_abs());
-        put_varint(out, (rest.last_ts - start).unsigned_abs());
-        out.extend(rest.hours_mean.to_le_bytes());
-        out.extend(rest.hours_m2.to_le_bytes());
+fn put_times(out: &mut Vec<u8>, start: i64, rest: &Summary) {
+    put_varint(out, rest.count);
+    put_varint(out, (rest.first_ts - start).unsigned_abs());
+    put_varint(out, (rest.last_ts - start).unsigned_abs());
+    out.extend(rest.hours_mean.to_le_bytes());
+    out.extend(rest.hours_m2.to_le_bytes());
+}
+
+fn moments(rest: &Summary) -> [f64; 2] {
+    [rest.mean, rest.value_m2]
+}
+
+/// Mean and `value_m2` in steps of the decimals that take fewest bytes, where those are fewer than of two floats.
+fn moments_in_steps(rest: &Summary) -> Option<Vec<u8>> {
+    let in_steps = |decimals: u8| {
+        let mut out = vec![decimals];
+        for (moment, unit) in moments(rest).into_iter().zip(units(rest.count, decimals)) {
+            let steps = (moment * unit).round() as i64;
+            let apart = moment.to_bits().wrapping_sub((steps as f64 / unit).to_bits()) as i64;
+            put_varint(&mut out, zigzag(steps));
+            put_varint(&mut out, zigzag(apart));
+        }
+        out
+    };
+    (0..=DECIMALS_MAX).map(in_steps).min_by_key(Vec::len).filter(|out| out.len() < 2 * size_of::<f64>())
+}
+
+fn take_moments_in_steps(cursor: &mut Cursor<'_>, count: u64) -> Result<[f64; 2], Reason> {
+    let units = units(count, cursor.u8()?);
+    let mut moments = [0.0; 2];
+    for (moment, unit) in moments.iter_mut().zip(units) {
+        let (steps, apart) = (unzigzag(cursor.varint()?), unzigzag(cursor.varint()?));
+        *moment = f64::from_bits((steps as f64 / unit).to_bits().wrapping_add_signed(apart));
     }
-    put_floats(out, &[rest.min, rest.max, rest.first, rest.last]);
-    for moment in [rest.mean, rest.value_m2, rest.co_moment] {
-        out.extend(moment.to_le_bytes());
-    }
+    Ok(moments)
+}
+
+/// How many steps there are in one: of the mean, and of `value_m2`.
+fn units(count: u64, decimals: u8) -> [f64; 2] {
+    let power = 10f64.powi(i32::from(decimals));
+    [count as f64 * power, count as f64 * power * power]
 }
 
 /// Reads the blob of a row.
@@ -207,7 +253,7 @@ pub(super) fn decode(key: &BucketKey, blob: &[u8]) -> Result<Bucket, Reason> {
         let rest = if flags & HAS_REST == 0 {
             Summary::EMPTY
         } else {
-            before = take_rest(&mut cursor, key.start, (flags & SAME_TIMES != 0).then_some(before))?;
+            before = take_rest(&mut cursor, key.start, flags, before)?;
             before
         };
         bucket.push((signal, Piece { at, rest }));
@@ -215,20 +261,21 @@ pub(super) fn decode(key: &BucketKey, blob: &[u8]) -> Result<Bucket, Reason> {
     Ok(bucket)
 }
 
-fn take_rest(cursor: &mut Cursor<'_>, start: i64, same_times: Option<Summary>) -> Result<Summary, Reason> {
-    let mut rest = match same_times {
-        Some(before) => before,
-        None => {
-            let count = cursor.varint()?;
-            let first_ts = start.saturating_add_unsigned(cursor.varint()?);
-            let last_ts = start.saturating_add_unsigned(cursor.varint()?);
-            Summary { count, first_ts, last_ts, hours_mean: cursor.f64()?, hours_m2: cursor.f64()?, ..Summary::EMPTY }
-        }
+fn take_rest(cursor: &mut Cursor<'_>, start: i64, flags: u8, before: Summary) -> Result<Summary, Reason> {
+    let mut rest = if flags & SAME_TIMES != 0 {
+        before
+    } else {
+        let count = cursor.varint()?;
+        let first_ts = start.saturating_add_unsigned(cursor.varint()?);
+        let last_ts = start.saturating_add_unsigned(cursor.varint()?);
+        Summary { count, first_ts, last_ts, hours_mean: cursor.f64()?, hours_m2: cursor.f64()?, ..Summary::EMPTY }
     };
     let extremes = take_floats(cursor, 4)?;
     let [min, max, first, last] = <[f64; 4]>::try_from(extremes).map_err(|_| "its extremes are incomplete")?;
     (rest.min, rest.max, rest.first, rest.last) = (min, max, first, last);
-    (rest.mean, rest.value_m2, rest.co_moment) = (cursor.f64()?, cursor.f64()?, cursor.f64()?);
+    [rest.mean, rest.value_m2] =
+        if flags & IN_STEPS != 0 { take_moments_in_steps(cursor, rest.count)? } else { [cursor.f64()?, cursor.f64()?] };
+    rest.co_moment = cursor.f64()?;
     Ok(rest)
 }
 
@@ -286,7 +333,18 @@ mod tests {
         }
         let (start, bucket) = buckets(&rows, Level::Hour).remove(0);
         let blob = encode(&BucketKey { device: 7, level: Level::Hour, start }, &bucket);
-        assert!(blob.len() < 270, "{} bytes for 2160 samples", blob.len());
+        assert!(blob.len() < 220, "{} bytes for 2160 samples", blob.len());
+    }
+
+    #[test]
+    fn moments_come_back_bit_for_bit_whatever_they_are() {
+        let odd = [0.0, -0.0, 0.1 + 0.2, -7.3e-310, f64::MAX, f64::INFINITY, f64::NEG_INFINITY, 1e15 + 0.3, -24.55];
+        for (count, mean, value_m2) in odd.iter().flat_map(|&a| odd.iter().map(move |&b| (360, a, b))) {
+            let rest = Summary { count, mean, value_m2, ..Summary::of(Timestamp::from_millis(START + 1), 1.0) };
+            let key = BucketKey { device: 7, level: Level::Hour, start: START };
+            let back = decode(&key, &encode(&key, &vec![(3, Piece { at: None, rest })])).unwrap()[0].1.rest;
+            assert_eq!((back.mean.to_bits(), back.value_m2.to_bits()), (mean.to_bits(), value_m2.to_bits()));
+        }
     }
 
     #[test]

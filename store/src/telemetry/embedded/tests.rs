@@ -192,9 +192,9 @@ async fn a_newer_format_and_a_second_process_are_refused() {
     let store = open(&folder);
     assert!(matches!(EmbeddedStore::open(Options::at(file(&folder))), Err(Error::Engine { .. })));
     drop(store);
-    Connection::open(file(&folder)).unwrap().execute("UPDATE meta SET value = 3 WHERE name = 'format'", []).unwrap();
+    Connection::open(file(&folder)).unwrap().execute("UPDATE meta SET value = 4 WHERE name = 'format'", []).unwrap();
     let refused = EmbeddedStore::open(Options::at(file(&folder)));
-    assert!(matches!(refused, Err(Error::UnknownFormat { found: 3, known: 2, .. })), "{refused:?}");
+    assert!(matches!(refused, Err(Error::UnknownFormat { found: 4, known: 3, .. })), "{refused:?}");
 }
 
 /// Goal: a full disk takes nothing, loses nothing, and is over when there is room. Method: a file of few pages, filled with
@@ -202,7 +202,7 @@ async fn a_newer_format_and_a_second_process_are_refused() {
 #[tokio::test]
 async fn a_full_disk_refuses_and_recovers() {
     let folder = tempfile::tempdir().unwrap();
-    let options = Options { pages_max: Some(80), ..Options::at(file(&folder)) };
+    let options = Options { pages_max: Some(320), ..Options::at(file(&folder)) };
     let store = EmbeddedStore::open(options).unwrap();
     let large = Quarantined {
         tenant: None,
@@ -242,7 +242,7 @@ async fn a_full_disk_refuses_and_recovers() {
 #[tokio::test]
 async fn a_compaction_without_room_keeps_everything_readable_and_succeeds_later() {
     let folder = tempfile::tempdir().unwrap();
-    let options = Options { pages_max: Some(40), ..Options::at(file(&folder)) };
+    let options = Options { pages_max: Some(160), ..Options::at(file(&folder)) };
     let store = EmbeddedStore::open(options).unwrap();
     let batch = |n: i64| (0..200).map(|i| reading("a", n * 200 + i, &[("x", ((n * 200 + i) as f64).sqrt())])).collect();
     let mut taken = 0;
