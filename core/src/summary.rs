@@ -255,9 +255,10 @@ mod tests {
         let values = [f64::INFINITY, 1.0, f64::NEG_INFINITY, f64::MAX, f64::MAX];
         for n in 1..=values.len() {
             let times: Vec<Timestamp> = (0..n as i64).map(at).collect();
-            let merged = values[..n].iter().zip(&times).fold(Summary::EMPTY, |all, (&value, &ts)| {
-                all.merge(&Summary::of(ts, value))
-            });
+            let merged = values[..n]
+                .iter()
+                .zip(&times)
+                .fold(Summary::EMPTY, |all, (&value, &ts)| all.merge(&Summary::of(ts, value)));
             let whole = Summary::of_samples(&times, &values[..n]);
             assert_eq!((whole.min, whole.max, whole.count), (merged.min, merged.max, merged.count));
             assert_eq!(whole.mean.to_bits(), merged.mean.to_bits(), "{n}");

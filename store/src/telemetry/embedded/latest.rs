@@ -32,9 +32,8 @@ pub(super) fn latest(shared: &Shared, connection: &Connection, key: &DeviceKey) 
     while !missing.is_empty() {
         let page =
             newest_chunks_before(connection, device, before, page_size).map_err(shared.failure("read chunks"))?;
-        for (key, body) in &page {
-            let rows = decode(key.as_ref().map_err(Clone::clone), body, Some(&missing))?;
-            for (signal, ts, value) in rows.latest() {
+        for chunk in &page {
+            for (signal, ts, value) in decode(chunk, Some(&missing))?.latest() {
                 newest.entry(signal).or_insert((ts, value));
             }
             missing.retain(|signal| !newest.contains_key(signal));

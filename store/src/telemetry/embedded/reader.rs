@@ -16,9 +16,7 @@ use super::{
     shipping,
 };
 use crate::telemetry::{
-    Error, QuarantineEntry, Quarantined,
-    catalog::DeviceNumber,
-    rows::{Rows, SignalNumber},
+    Error, QuarantineEntry, Quarantined, catalog::DeviceNumber, columns::Columns, rows::SignalNumber,
 };
 
 /// Chunks a page: some hundred kilobytes.
@@ -36,22 +34,25 @@ pub(super) fn page(
     limit: usize,
     damage: OnDamage,
 ) -> Result<Readings, Error> {
-    let (device, numbers) = {
-        let held = shared.tail();
-        let Some(device) = held.catalog.find_device(key) else { return Ok(Readings::default()) };
-        let find =
-            |signals: &[SignalId]| signals.iter().filter_map(|signal| held.catalog.find_signal(signal)).collect();
-        (device, signals.map(find))
-    };
-    let numbers: Option<Vec<SignalNumber>> = numbers;
-    let (from, to) = (range.from.millis(), range.to.millis());
-    let wanted = Wanted { range: from..to, signals: numbers.as_deref(), limit, damage };
-    let rows = rows(shared, connection, device, &wanted)?;
-    let held = shared.tail();
-    let mut readings = rows.to_readings(range, signals, |number| held.catalog.signal(number).cloned());
-    drop(held);
+    let Some(device) = shared.tail().catalog.find_device(key) else { return Ok(Readings::default()) };
+    let numbers = signals.map(|signals| signal_numbers(shared, signals));
+    let range = range.from.millis()..range.to.millis();
+    let wanted = Wanted { range, signals: numbers.as_deref(), limit, damage };
+    let mut readings = named(shared, columns(shared, connection, device, &wanted)?);
     readings.truncate(limit);
     Ok(readings)
+}
+
+/// The numbers of the signals that have one.
+pub(super) fn signal_numbers(shared: &Shared, signals: &[SignalId]) -> Vec<SignalNumber> {
+    let held = shared.tail();
+    signals.iter().filter_map(|signal| held.catalog.find_signal(signal)).collect()
+}
+
+/// Columns under their signals' names.
+pub(super) fn named(shared: &Shared, columns: Columns) -> Readings {
+    let held = shared.tail();
+    columns.into_readings(|number| held.catalog.signal(number).cloned())
 }
 
 /// What a read does where a chunk is damaged.
@@ -74,13 +75,13 @@ pub(super) struct Wanted<'a> {
     pub(super) damage: OnDamage,
 }
 
-/// Rows of a device: its chunks, and the tail laid over them.
-pub(super) fn rows(
+/// Readings of a device in the range: its chunks, and the tail laid over them.
+pub(super) fn columns(
     shared: &Shared,
     connection: &Connection,
     device: DeviceNumber,
     wanted: &Wanted<'_>,
-) -> Result<Rows, Error> {
+) -> Result<Columns, Error> {
     let fail = |source| shared.failure("read chunks")(source);
     let Range { start: from, end: to } = wanted.range;
     // The tail first: what leaves it meanwhile is in chunks already.
@@ -88,23 +89,20 @@ pub(super) fn rows(
     if wanted.damage == OnDamage::Refuse && shared.damaged.load(Ordering::Relaxed) > 0 {
         refuse_damaged(connection, device, from, to).map_err(fail)?.map_or(Ok(()), Err)?;
     }
-    let mut all = Rows::default();
+    let mut all = Columns::default();
     let mut after = from.saturating_sub(Span::Month.millis());
     let complete_until = loop {
         let page = chunk_page(connection, device, after, from, to).map_err(fail)?;
-        for (key, body) in &page {
-            match (decode(key.as_ref().map_err(Clone::clone), body, wanted.signals), wanted.damage) {
-                (Ok(of_chunk), _) => all.overlay(&of_chunk),
+        for of_chunk in decode_all(&page, wanted) {
+            match (of_chunk, wanted.damage) {
+                (Ok(of_chunk), _) => all.append(of_chunk),
                 (Err(error), OnDamage::Refuse) => return Err(error),
                 (Err(error), OnDamage::Skip) => tracing::error!(%error, "left out of a read of many devices"),
             }
         }
-        if wanted.signals.is_some() {
-            all.drop_empty();
-        }
         match page.last() {
             Some((Ok(key), _)) if page.len() as i64 == CHUNKS_A_PAGE => {
-                if all.times().iter().filter(|ts| wanted.range.contains(*ts)).count() >= wanted.limit {
+                if all.len() >= wanted.limit {
                     break key.end().min(to);
                 }
                 after = key.start;
@@ -112,30 +110,38 @@ pub(super) fn rows(
             _ => break to,
         }
     };
-    let mut all = if shared.options.is_spool {
+    if shared.options.is_spool {
         // The spool after the chunks: what moves from there to here meanwhile is met twice, not missed.
-        let mut below = shipping::held_rows(connection, device, (from, complete_until)).map_err(fail)??;
-        below.overlay(&all);
-        below
-    } else {
-        all
-    };
-    if all.is_empty() && complete_until == to {
-        return Ok(tail);
+        let held = shipping::held_rows(connection, device, (from, complete_until)).map_err(fail)??;
+        let above = std::mem::replace(&mut all, Columns::of(&held));
+        all.overlay(&above.into_rows());
     }
     all.overlay(&tail.slice(from, complete_until));
+    all.clip(from, to);
+    if let Some(signals) = wanted.signals {
+        all.select(signals);
+    }
     Ok(all)
 }
 
+/// The wanted readings of a page of chunks, in their order; on every core where that is work enough.
+fn decode_all(page: &[KeyAndBody], wanted: &Wanted<'_>) -> Vec<Result<Columns, Error>> {
+    let one = |chunk: &KeyAndBody| {
+        let mut columns = decode(chunk, wanted.signals)?;
+        columns.clip(wanted.range.start, wanted.range.end);
+        if wanted.signals.is_some() {
+            columns.drop_empty();
+        }
+        Ok(columns)
+    };
+    page.iter().map(one).collect()
+}
+
 /// The chunk's readings, or the error that names its row.
-pub(super) fn decode(
-    key: Result<&ChunkKey, String>,
-    body: &[u8],
-    wanted: Option<&[SignalNumber]>,
-) -> Result<Rows, Error> {
-    let key = key.map_err(|row| Error::Damaged { row, reason: "its span is unknown".to_owned() })?;
-    chunk::decode_signals(key, body, wanted)
-        .map_err(|reason| Error::Damaged { row: key.row_name(), reason: reason.to_owned() })
+pub(super) fn decode((key, body): &KeyAndBody, wanted: Option<&[SignalNumber]>) -> Result<Columns, Error> {
+    let damaged = |row: String, reason: &str| Error::Damaged { row, reason: reason.to_owned() };
+    let key = key.as_ref().map_err(|row| damaged(row.clone(), "its span is unknown"))?;
+    chunk::decode_columns(key, body, wanted).map_err(|reason| damaged(key.row_name(), reason))
 }
 
 /// A chunk as it lies in the file; the row's name where its key makes no sense.
