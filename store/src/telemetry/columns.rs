@@ -3,7 +3,7 @@
 //! Chunks of a device never overlap, so what is read of them is put behind each other column by column. Where readings have to
 //! be laid over others they are turned into [`Rows`] and back.
 
-use harbinger_core::{SignalId, Timestamp, history::Readings};
+use harbinger_core::{SignalId, Timestamp, history::Readings, summary::has_missing};
 
 use super::rows::{Rows, SignalNumber};
 
@@ -122,8 +122,7 @@ impl Columns {
     /// Drops the readings that have no sample.
     pub(super) fn drop_empty(&mut self) {
         // Mostly some signal is in every reading.
-        let is_full = |column: &Vec<f64>| !column.iter().any(|value| value.is_nan());
-        if self.columns.iter().any(is_full) {
+        if self.columns.iter().any(|column| !has_missing(column)) {
             return;
         }
         let has_sample =

@@ -32,8 +32,8 @@ pub(super) fn latest(shared: &Shared, connection: &Connection, key: &DeviceKey) 
     while !missing.is_empty() {
         let page =
             newest_chunks_before(connection, device, before, page_size).map_err(shared.failure("read chunks"))?;
-        for chunk in &page {
-            for (signal, ts, value) in decode(chunk, Some(&missing))?.latest() {
+        for (key, body) in &page {
+            for (signal, ts, value) in decode(key, body, Some(&missing))?.latest() {
                 newest.entry(signal).or_insert((ts, value));
             }
             missing.retain(|signal| !newest.contains_key(signal));

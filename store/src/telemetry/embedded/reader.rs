@@ -1,7 +1,7 @@
 //! Reading: the tail from memory, chunks from the data file, laid over each other.
 //!
 //! Everything here runs on blocking threads. Queries are paged by key: each page is a read transaction of its own that ends
-//! before the page is decoded, so none lasts long and the WAL can be folded back.
+//! with it, so none lasts long and the WAL can be folded back.
 
 use std::{ops::Range, sync::atomic::Ordering};
 
@@ -75,6 +75,17 @@ pub(super) struct Wanted<'a> {
     pub(super) damage: OnDamage,
 }
 
+impl Wanted<'_> {
+    /// The part of a chunk that is wanted.
+    fn of(&self, mut chunk: Columns) -> Columns {
+        chunk.clip(self.range.start, self.range.end);
+        if self.signals.is_some() {
+            chunk.drop_empty();
+        }
+        chunk
+    }
+}
+
 /// Readings of a device in the range: its chunks, and the tail laid over them.
 pub(super) fn columns(
     shared: &Shared,
@@ -92,16 +103,20 @@ pub(super) fn columns(
     let mut all = Columns::default();
     let mut after = from.saturating_sub(Span::Month.millis());
     let complete_until = loop {
-        let page = chunk_page(connection, device, after, from, to).map_err(fail)?;
-        for of_chunk in decode_all(&page, wanted) {
-            match (of_chunk, wanted.damage) {
-                (Ok(of_chunk), _) => all.append(of_chunk),
-                (Err(error), OnDamage::Refuse) => return Err(error),
+        let (mut chunks, mut newest, mut refused) = (0, None, None);
+        let mut take = |key: Result<ChunkKey, String>, body: &[u8]| {
+            chunks += 1;
+            newest = key.as_ref().ok().copied();
+            match (decode(&key, body, wanted.signals), wanted.damage) {
+                (Ok(of_chunk), _) => all.append(wanted.of(of_chunk)),
+                (Err(error), OnDamage::Refuse) => refused = refused.take().or(Some(error)),
                 (Err(error), OnDamage::Skip) => tracing::error!(%error, "left out of a read of many devices"),
             }
-        }
-        match page.last() {
-            Some((Ok(key), _)) if page.len() as i64 == CHUNKS_A_PAGE => {
+        };
+        each_chunk(connection, device, after, from, to, &mut take).map_err(fail)?;
+        refused.map_or(Ok(()), Err)?;
+        match newest {
+            Some(key) if chunks == CHUNKS_A_PAGE => {
                 if all.len() >= wanted.limit {
                     break key.end().min(to);
                 }
@@ -124,21 +139,12 @@ pub(super) fn columns(
     Ok(all)
 }
 
-/// The wanted readings of a page of chunks, in their order; on every core where that is work enough.
-fn decode_all(page: &[KeyAndBody], wanted: &Wanted<'_>) -> Vec<Result<Columns, Error>> {
-    let one = |chunk: &KeyAndBody| {
-        let mut columns = decode(chunk, wanted.signals)?;
-        columns.clip(wanted.range.start, wanted.range.end);
-        if wanted.signals.is_some() {
-            columns.drop_empty();
-        }
-        Ok(columns)
-    };
-    page.iter().map(one).collect()
-}
-
 /// The chunk's readings, or the error that names its row.
-pub(super) fn decode((key, body): &KeyAndBody, wanted: Option<&[SignalNumber]>) -> Result<Columns, Error> {
+pub(super) fn decode(
+    key: &Result<ChunkKey, String>,
+    body: &[u8],
+    wanted: Option<&[SignalNumber]>,
+) -> Result<Columns, Error> {
     let damaged = |row: String, reason: &str| Error::Damaged { row, reason: reason.to_owned() };
     let key = key.as_ref().map_err(|row| damaged(row.clone(), "its span is unknown"))?;
     chunk::decode_columns(key, body, wanted).map_err(|reason| damaged(key.row_name(), reason))
@@ -156,7 +162,27 @@ fn chunk_key(row: &Row<'_>) -> rusqlite::Result<Result<ChunkKey, String>> {
     })
 }
 
-/// The next chunks that start after `after` and touch `from..to`.
+/// Visits the next chunks that start after `after` and touch `from..to`.
+fn each_chunk(
+    connection: &Connection,
+    device: DeviceNumber,
+    after: i64,
+    from: i64,
+    to: i64,
+    visit: &mut dyn FnMut(Result<ChunkKey, String>, &[u8]),
+) -> rusqlite::Result<()> {
+    let query = "SELECT device, start_ms, span_ms, body FROM chunks
+        WHERE device = ?1 AND start_ms > ?2 AND start_ms < ?3 AND last_ms >= ?4 ORDER BY start_ms LIMIT ?5";
+    let mut statement = connection.prepare_cached(query)?;
+    let mut rows = statement.query(params![device, after, to, from, CHUNKS_A_PAGE])?;
+    while let Some(row) = rows.next()? {
+        // A body that is no blob is as unreadable as an empty one.
+        visit(chunk_key(row)?, row.get_ref(3)?.as_blob().unwrap_or_default());
+    }
+    Ok(())
+}
+
+/// The next chunks that start after `after` and touch `from..to`, to be kept.
 pub(super) fn chunk_page(
     connection: &Connection,
     device: DeviceNumber,
@@ -164,13 +190,9 @@ pub(super) fn chunk_page(
     from: i64,
     to: i64,
 ) -> rusqlite::Result<Vec<KeyAndBody>> {
-    let query = "SELECT device, start_ms, span_ms, body FROM chunks
-        WHERE device = ?1 AND start_ms > ?2 AND start_ms < ?3 AND last_ms >= ?4 ORDER BY start_ms LIMIT ?5";
-    let mut statement = connection.prepare_cached(query)?;
-    let rows = statement.query_map(params![device, after, to, from, CHUNKS_A_PAGE], |row| {
-        Ok((chunk_key(row)?, row.get::<_, Vec<u8>>(3)?))
-    })?;
-    rows.collect()
+    let mut page = Vec::new();
+    each_chunk(connection, device, after, from, to, &mut |key, body| page.push((key, body.to_vec())))?;
+    Ok(page)
 }
 
 /// The error for a range that touches a chunk known to be damaged.
