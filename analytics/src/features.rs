@@ -294,8 +294,7 @@ fn tail_of(readings: &Readings, signal: &SignalId, from: Timestamp, to: Timestam
         return Summary::EMPTY;
     }
     let Some(column) = readings.column(signal) else { return Summary::EMPTY };
-    let samples = readings.times[start..end].iter().zip(&column[start..end]).filter(|(_, value)| !value.is_nan());
-    samples.fold(Summary::EMPTY, |all, (&ts, &value)| all.merge(&Summary::of(ts, value)))
+    Summary::of_samples(&readings.times[start..end], &column[start..end])
 }
 
 /// How many standard deviations of `past` the mean of `now` lies from its mean; 0 where the past does not vary and the

@@ -15,6 +15,7 @@ pub const LIMIT_MAX: usize = 10_000;
 /// Which page is wanted.
 #[derive(Debug, Default, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
 pub struct PageQuery {
     /// Items of a page: 1 to 10,000, 100 unless told.
     #[param(minimum = 1, maximum = 10000, default = 100)]

@@ -74,6 +74,22 @@ impl Readings {
         self.columns.get(place).map(|(_, column)| column.as_slice())
     }
 
+    /// The buckets of `step` that readings fall into: each one's end, and the positions of its readings.
+    #[must_use]
+    pub fn runs(&self, step: Duration, closed: Closed) -> Vec<(Timestamp, std::ops::Range<usize>)> {
+        let mut runs = Vec::new();
+        let mut from = 0;
+        while let Some(&ts) = self.times.get(from) {
+            let end = closed.bucket_end(ts, step);
+            let inside = |&&ts: &&Timestamp| ts < end || ts == end && closed == Closed::Right;
+            // Most buckets hold few readings: looking from the front on is quicker than halving the rest.
+            let to = from + self.times.iter().skip(from).take_while(inside).count().max(1);
+            runs.push((end, from..to));
+            from = to;
+        }
+        runs
+    }
+
     /// Positions of the readings inside `range`.
     #[must_use]
     pub fn positions(&self, range: TimeRange) -> std::ops::Range<usize> {
@@ -135,25 +151,16 @@ impl Timeline {
     /// The same with the border of your choice.
     #[must_use]
     pub fn closed(readings: &Readings, step: Duration, closed: Closed) -> Self {
-        let signals = readings
-            .columns
-            .iter()
-            .map(|(signal, column)| {
-                let mut buckets: Vec<(Timestamp, Summary)> = Vec::new();
-                for (&ts, &value) in readings.times.iter().zip(column) {
-                    if value.is_nan() {
-                        continue;
-                    }
-                    let end = closed.bucket_end(ts, step);
-                    let sample = Summary::of(ts, value);
-                    match buckets.last_mut() {
-                        Some((last, summary)) if *last == end => *summary = summary.merge(&sample),
-                        _ => buckets.push((end, sample)),
-                    }
-                }
-                (signal.clone(), buckets)
-            })
-            .collect();
+        let runs = readings.runs(step, closed);
+        let summaries = |column: &[f64]| {
+            let of_run = |(end, run): &(Timestamp, std::ops::Range<usize>)| {
+                let samples = column.get(run.clone()).unwrap_or_default();
+                let summary = Summary::of_samples(readings.times.get(run.clone()).unwrap_or_default(), samples);
+                (!summary.is_empty()).then_some((*end, summary))
+            };
+            runs.iter().filter_map(of_run).collect()
+        };
+        let signals = readings.columns.iter().map(|(signal, column)| (signal.clone(), summaries(column))).collect();
         Self { step, signals }
     }
 

@@ -76,6 +76,68 @@ impl Summary {
         }
     }
 
+    /// The summary of samples in order of time; a NaN is none. The same as merging them one by one, to rounding, in two passes
+    /// without a division a sample.
+    #[must_use]
+    pub fn of_samples(times: &[Timestamp], values: &[f64]) -> Self {
+        if !has_missing(values) {
+            return Self::of_present(times, values);
+        }
+        let present = times.iter().zip(values).filter(|(_, value)| !value.is_nan());
+        let (times, values): (Vec<Timestamp>, Vec<f64>) = present.unzip();
+        Self::of_present(&times, &values)
+    }
+
+    fn of_present(times: &[Timestamp], values: &[f64]) -> Self {
+        let (Some(&first_ts), Some(&last_ts)) = (times.first(), times.last()) else { return Self::EMPTY };
+        let (Some(&first), Some(&last)) = (values.first(), values.last()) else { return Self::EMPTY };
+        if values.len() == 1 {
+            return Self::of(first_ts, first);
+        }
+        let n = values.len() as f64;
+        // Both means from the first sample, so that neither a large counter nor a late year costs digits.
+        let (mut min, mut max, mut sum) = (first, first, 0.0);
+        for &value in values {
+            min = if value < min { value } else { min };
+            max = if value > max { value } else { max };
+            sum += value - first;
+        }
+        let mean = first + sum / n;
+        if !mean.is_finite() {
+            let samples = times.iter().zip(values).map(|(&ts, &value)| Self::of(ts, value));
+            return samples.fold(Self::EMPTY, |all, sample| all.merge(&sample));
+        }
+        let millis = |ts: Timestamp| ts.millis() - first_ts.millis();
+        let per_hour = 1.0 / MILLIS_PER_HOUR as f64;
+        let hours_mean = times.iter().map(|&ts| millis(ts)).sum::<i64>() as f64 / n * per_hour;
+        let (mut value_m2, mut hours_m2, mut co_moment) = (0.0, 0.0, 0.0);
+        let (mut value_rest, mut hours_rest) = (0.0, 0.0);
+        for (&ts, &value) in times.iter().zip(values) {
+            let value = value - mean;
+            let hours = millis(ts) as f64 * per_hour - hours_mean;
+            value_m2 += value * value;
+            hours_m2 += hours * hours;
+            co_moment += value * hours;
+            value_rest += value;
+            hours_rest += hours;
+        }
+        // What the means lack by rounding (Chan, Golub, LeVeque 1983, *Algorithms for computing the sample variance*, eq. 1.7).
+        Self {
+            count: values.len() as u64,
+            min,
+            max,
+            first,
+            last,
+            first_ts: first_ts.millis(),
+            last_ts: last_ts.millis(),
+            mean,
+            value_m2: (value_m2 - value_rest * value_rest / n).max(0.0),
+            hours_mean,
+            hours_m2: (hours_m2 - hours_rest * hours_rest / n).max(0.0),
+            co_moment: co_moment - value_rest * hours_rest / n,
+        }
+    }
+
     /// The summary of both sets of samples. The sets must not share a sample.
     #[must_use]
     pub fn merge(&self, other: &Self) -> Self {
@@ -143,6 +205,13 @@ impl Summary {
     }
 }
 
+/// Whether a column has a NaN, which stands for no sample.
+#[must_use]
+pub fn has_missing(column: &[f64]) -> bool {
+    // A block at a time without leaving it early, so that the compiler compares several values at once.
+    column.chunks(64).any(|block| block.iter().fold(false, |found, value| found | value.is_nan()))
+}
+
 impl Default for Summary {
     fn default() -> Self {
         Self::EMPTY
@@ -178,6 +247,31 @@ mod tests {
         close(s.slope_per_hour().unwrap(), 11.0 / (42.0 / 9.0));
     }
 
+    /// Sums of squares of such values would have no digit of the spread left.
+    #[test]
+    fn the_spread_of_a_large_counter_keeps_its_digits() {
+        let times: Vec<Timestamp> = (0..1000).map(at).collect();
+        let values: Vec<f64> = (0..1000).map(|i| 1e15 + f64::from(i % 10)).collect();
+        let s = Summary::of_samples(&times, &values);
+        close(s.stddev().unwrap(), 8.25f64.sqrt());
+        assert_eq!(Summary::of_samples(&times, &[7.25; 1000]).value_m2, 0.0);
+    }
+
+    #[test]
+    fn what_is_not_finite_is_summarised_as_it_is_merged() {
+        let values = [f64::INFINITY, 1.0, f64::NEG_INFINITY, f64::MAX, f64::MAX];
+        for n in 1..=values.len() {
+            let times: Vec<Timestamp> = (0..n as i64).map(at).collect();
+            let merged = values[..n]
+                .iter()
+                .zip(&times)
+                .fold(Summary::EMPTY, |all, (&value, &ts)| all.merge(&Summary::of(ts, value)));
+            let whole = Summary::of_samples(&times, &values[..n]);
+            assert_eq!((whole.min, whole.max, whole.count), (merged.min, merged.max, merged.count));
+            assert_eq!(whole.mean.to_bits(), merged.mean.to_bits(), "{n}");
+        }
+    }
+
     #[test]
     fn one_sample_has_no_slope_and_none_has_no_mean() {
         assert_eq!(summary(&[(0, 5.0)]).slope_per_hour(), None);
@@ -186,6 +280,30 @@ mod tests {
     }
 
     proptest! {
+        /// Samples in one go are what they are one by one, and a NaN is none of them.
+        #[test]
+        fn samples_in_one_go_are_the_samples_merged(
+            samples in proptest::collection::vec((1i64..100, -1e6f64..1e6, proptest::bool::weighted(0.2)), 0..60),
+        ) {
+            let (mut hour, mut times, mut values, mut present) = (0, Vec::new(), Vec::new(), Vec::new());
+            for (step, value, is_missing) in samples {
+                hour += step;
+                times.push(at(hour));
+                values.push(if is_missing { f64::NAN } else { value });
+                present.extend((!is_missing).then_some((hour, value)));
+            }
+            let (whole, merged) = (Summary::of_samples(&times, &values), summary(&present));
+            prop_assert_eq!(
+                (whole.count, whole.min, whole.max, whole.first_ts, whole.last_ts),
+                (merged.count, merged.min, merged.max, merged.first_ts, merged.last_ts)
+            );
+            close(whole.mean, merged.mean);
+            close(whole.value_m2, merged.value_m2);
+            close(whole.hours_mean, merged.hours_mean);
+            close(whole.hours_m2, merged.hours_m2);
+            prop_assert!((whole.co_moment - merged.co_moment).abs() <= 1e-9 * (whole.value_m2 * whole.hours_m2).sqrt() + 1e-9);
+        }
+
         /// Splitting the samples anywhere, and merging the parts in either nesting, gives the same summary.
         #[test]
         fn any_grouping_gives_the_same(

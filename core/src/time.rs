@@ -44,12 +44,14 @@ impl Timestamp {
 
     /// From milliseconds since 1970; held inside [`Timestamp::MIN`]..=[`Timestamp::MAX`].
     #[must_use]
+    #[inline]
     pub fn from_millis(millis: i64) -> Self {
         Self(millis.clamp(Self::MIN.0, Self::MAX.0))
     }
 
     /// Milliseconds since 1970.
     #[must_use]
+    #[inline]
     pub fn millis(self) -> i64 {
         self.0
     }

@@ -13,6 +13,7 @@ use harbinger_core::{
 use serde::{Deserialize, Serialize};
 
 mod catalog;
+mod columns;
 mod embedded;
 mod memory;
 pub mod query;
@@ -285,9 +286,8 @@ impl Windows {
         let summary = |column: &[f64], length: Duration| {
             let after = |ts: Timestamp| ts + Duration::from_millis(1);
             let inside = readings.positions(TimeRange { from: after(at - length), to: after(at) });
-            let samples = readings.times.iter().zip(column).skip(inside.start).take(inside.len());
-            let samples = samples.filter(|(_, value)| !value.is_nan());
-            samples.fold(Summary::EMPTY, |all, (&ts, &value)| all.merge(&Summary::of(ts, value)))
+            let times = readings.times.get(inside.clone()).unwrap_or_default();
+            Summary::of_samples(times, column.get(inside).unwrap_or_default())
         };
         let of_signal = |(signal, column): &(SignalId, Vec<f64>)| {
             let summaries: Vec<Summary> = lengths.iter().map(|&length| summary(column, length)).collect();
@@ -339,7 +339,7 @@ pub trait TelemetryStore: Send + Sync + 'static {
         limit: usize,
     ) -> Result<Readings, Error>;
 
-    /// Summaries of a device's signals in buckets that end at multiples of `step` and in `(range.from, range.to]`.
+    /// Summaries of a device's signals (all where `signals` is `None`) in buckets that end at multiples of `step` and in `(range.from, range.to]`.
     ///
     /// What [`Timeline::closed`] makes of the readings: counts, extremes, first and last exactly, moments to rounding. Whole
     /// hours and days may be answered from stored summaries, also where the readings are past their retention.
@@ -347,6 +347,7 @@ pub trait TelemetryStore: Send + Sync + 'static {
         &self,
         key: &DeviceKey,
         range: TimeRange,
+        signals: Option<&[SignalId]>,
         step: Duration,
         closed: Closed,
     ) -> Result<Timeline, Error>;

@@ -24,7 +24,7 @@ async fn check(sample: &str) {
             let of = async |store: &dyn TelemetryStore| {
                 let readings = store.scan(&key, TimeRange::ALL, None).await.unwrap();
                 let range = TimeRange { from: Timestamp::MIN, to: Timestamp::MAX };
-                let days = store.summaries(&key, range, Duration::from_days(1), Closed::Left).await.unwrap();
+                let days = store.summaries(&key, range, None, Duration::from_days(1), Closed::Left).await.unwrap();
                 let counts: Vec<(Timestamp, u64)> =
                     days.signals.iter().flat_map(|(_, days)| days.iter().map(|(end, day)| (*end, day.count))).collect();
                 // Rows compare bit for bit as text: a value that is missing is not itself.

@@ -6,7 +6,6 @@ pub mod keep_alive;
 pub mod kill_nine;
 pub mod mqtt;
 pub mod postgres;
-pub mod postgres_session;
 pub mod process;
 pub mod server;
 pub mod victoria_metrics;

@@ -26,6 +26,16 @@ folder=$(mktemp -d "${TMPDIR:-/tmp}/postgres-XXXXXX")
 trap 'rm -rf "$folder"' EXIT
 initdb -D "$folder/data" -U harbinger --auth=trust --no-sync -E UTF8 --locale=C.UTF-8 \
     --locale-provider=icu --icu-locale=en-US >"$folder/log" 2>&1 || { cat "$folder/log" >&2; exit 1; }
+case "$3" in *ssl=on*)
+    cd "$folder/data"
+    { openssl req -x509 -newkey rsa:2048 -nodes -subj "/CN=an authority" -keyout authority.key -out authority.crt &&
+        openssl req -newkey rsa:2048 -nodes -subj "/CN=127.0.0.1" -keyout server.key -out request.csr &&
+        echo "subjectAltName=IP:127.0.0.1" >names &&
+        openssl x509 -req -in request.csr -CA authority.crt -CAkey authority.key -CAcreateserial -extfile names \
+            -out server.crt && chmod 600 server.key; } >>"$folder/log" 2>&1 || { cat "$folder/log" >&2; exit 1; }
+    echo "hostssl all all 127.0.0.1/32 trust" >pg_hba.conf
+    cd / ;;
+esac
 pg_ctl -D "$folder/data" -l "$folder/log" -w -o "-p $2 -c listen_addresses=127.0.0.1 -c unix_socket_directories= \
     -c max_connections=400 $3" start >/dev/null || { cat "$folder/log" >&2; exit 1; }
 echo "$folder"
@@ -86,6 +96,13 @@ impl Postgres {
     #[must_use]
     pub fn url(&self, database: &str) -> String {
         format!("postgres://harbinger@127.0.0.1:{}/{database}", self.port)
+    }
+
+    /// The certificate of the authority that signed the server's own, which a server with `ssl=on` has. It takes no
+    /// connection in the clear.
+    #[must_use]
+    pub fn authority(&self) -> PathBuf {
+        self.folder.join("data/authority.crt")
     }
 
     /// Makes an empty database; its URL.

@@ -111,6 +111,7 @@ impl From<Alert> for AlertView {
 /// Which alerts are wanted.
 #[derive(Debug, Default, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
 struct AlertQuery {
     /// Only these states, separated by commas.
     state: Option<String>,

@@ -24,6 +24,7 @@ use crate::{
 /// A span of event time, of one device or of all.
 #[derive(Debug, Default, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
 struct HistoryQuery {
     /// Only this device.
     #[param(value_type = Option<String>)]
@@ -130,6 +131,7 @@ async fn write_consumption(
 /// A span of event time.
 #[derive(Debug, Default, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
 struct SpanQuery {
     /// First instant inside.
     #[param(value_type = Option<String>, format = DateTime)]

@@ -23,6 +23,7 @@ use crate::{
 /// A span of event time.
 #[derive(Debug, Default, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
 struct KpiQuery {
     /// First instant inside.
     #[param(value_type = Option<String>, format = DateTime)]

@@ -128,6 +128,7 @@ impl From<Order> for OrderView {
 /// Which orders are wanted.
 #[derive(Debug, Default, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
 struct OrderQuery {
     /// Only these states, separated by commas.
     state: Option<String>,

@@ -55,6 +55,7 @@ impl From<Used> for PartUseView {
 /// Which uses are wanted.
 #[derive(Debug, Default, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
 struct PartUseQuery {
     /// Only of this device.
     #[param(value_type = Option<String>)]

@@ -49,6 +49,7 @@ impl From<PlanRow> for PlanView {
 /// Which plan is wanted.
 #[derive(Debug, Default, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
 struct PlanQuery {
     /// The plan that stood at this event time; the latest unless told.
     #[param(value_type = Option<String>, format = DateTime)]
@@ -112,6 +113,7 @@ async fn run_plan(
 /// Which demand is wanted.
 #[derive(Debug, Default, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
 struct DemandQuery {
     /// Only this part.
     #[param(value_type = Option<String>)]

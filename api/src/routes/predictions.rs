@@ -33,6 +33,7 @@ use crate::{
 /// Which predictions are wanted.
 #[derive(Debug, Default, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
 struct PredictionQuery {
     /// First instant inside.
     #[param(value_type = Option<String>, format = DateTime)]

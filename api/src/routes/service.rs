@@ -32,6 +32,7 @@ async fn livez() -> &'static str {
 /// How much is wanted.
 #[derive(Debug, Default, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
 struct ReadyQuery {
     /// Say of every part whether it is ready.
     verbose: Option<String>,

@@ -24,6 +24,7 @@ use crate::{
 /// Which levels are wanted.
 #[derive(Debug, Default, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
 struct StockQuery {
     /// Only this part.
     #[param(value_type = Option<String>)]

@@ -36,6 +36,7 @@ const PAGE: u32 = 500;
 /// Where the stream begins.
 #[derive(Debug, Default, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
 struct StreamQuery {
     /// Begin behind this place in the feed, 0 for everything that is kept; with what happens next unless told. The header
     /// `Last-Event-ID` wins.

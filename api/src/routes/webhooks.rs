@@ -298,6 +298,7 @@ impl From<Delivery> for DeliveryView {
 /// Which deliveries are wanted.
 #[derive(Debug, Default, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
 struct DeliveryQuery {
     /// `pending`, `delivered` or `dead` (dead letters) only.
     state: Option<String>,

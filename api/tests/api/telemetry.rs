@@ -170,6 +170,10 @@ async fn what_cannot_be_answered_names_its_parameter() {
     let world = world().await;
     for (parameters, status, named) in [
         ("step=day&timezone=Mars/Olympus", 400, "timezone"),
+        ("step=24h&timezone=Europe/Berlin", 400, "timezone"),
+        ("timezone=Europe/Berlin", 400, "timezone"),
+        ("functions=mean", 400, "functions"),
+        ("devices=fridge-1", 400, "devices"),
         ("step=fortnight", 400, "step"),
         ("step=0s", 400, "step"),
         ("step=1ms", 400, "step"),

@@ -141,10 +141,11 @@ impl TelemetryStore for Gated {
         &self,
         key: &DeviceKey,
         range: TimeRange,
+        signals: Option<&[SignalId]>,
         step: harbinger_core::Duration,
         closed: Closed,
     ) -> Result<Timeline, Error> {
-        self.inner.summaries(key, range, step, closed).await
+        self.inner.summaries(key, range, signals, step, closed).await
     }
     async fn page(
         &self,

@@ -334,11 +334,15 @@ impl TelemetryStore for EmbeddedStore {
         &self,
         key: &DeviceKey,
         range: TimeRange,
+        signals: Option<&[SignalId]>,
         step: Duration,
         closed: Closed,
     ) -> Result<Timeline, Error> {
-        let key = key.clone();
-        self.read(move |shared, connection| levels::timeline(shared, connection, &key, range, step, closed)).await
+        let (key, signals) = (key.clone(), signals.map(<[SignalId]>::to_vec));
+        self.read(move |shared, connection| {
+            levels::timeline(shared, connection, &key, range, signals.as_deref(), step, closed)
+        })
+        .await
     }
 
     async fn windows(&self, keys: Vec<DeviceKey>, at: Timestamp, lengths: &[Duration]) -> Result<Vec<Windows>, Error> {

@@ -219,11 +219,12 @@ impl TelemetryStore for MemoryStore {
         &self,
         key: &DeviceKey,
         range: TimeRange,
+        signals: Option<&[SignalId]>,
         step: Duration,
         closed: Closed,
     ) -> Result<Timeline, Error> {
         let range = closed.times_of_buckets(range, step);
-        Ok(Timeline::closed(&self.read().scan(key, range, None), step, closed))
+        Ok(Timeline::closed(&self.read().scan(key, range, signals), step, closed))
     }
 
     async fn windows(&self, keys: Vec<DeviceKey>, at: Timestamp, lengths: &[Duration]) -> Result<Vec<Windows>, Error> {

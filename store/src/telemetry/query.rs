@@ -304,10 +304,9 @@ impl<'a> Series<'a> {
     }
 
     async fn by_summaries(&self, window: TimeRange, grain: Duration) -> Result<Vec<Bucket>, Error> {
-        let timeline = self.store.summaries(&self.key, window, grain, self.buckets.closed).await?;
-        let wanted = |signal: &SignalId| self.signals.is_none_or(|signals| signals.contains(signal));
+        let timeline = self.store.summaries(&self.key, window, self.signals, grain, self.buckets.closed).await?;
         let mut found = Vec::new();
-        for (signal, summaries) in timeline.signals.iter().filter(|(signal, _)| wanted(signal)) {
+        for (signal, summaries) in &timeline.signals {
             let mut rest = summaries.as_slice();
             for span in self.buckets.step.buckets(window) {
                 let (inside, later) = rest.split_at(rest.partition_point(|(end, _)| *end <= span.to));

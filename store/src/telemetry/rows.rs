@@ -82,18 +82,6 @@ impl Rows {
         Some((*self.times.first()?, *self.times.last()?))
     }
 
-    /// Drops the readings that have no sample.
-    pub(super) fn drop_empty(&mut self) {
-        let width = self.signals.len();
-        let is_empty = |cells: &[f64]| cells.iter().all(|cell| cell.is_nan());
-        if width > 0 && !self.cells.chunks_exact(width).any(is_empty) {
-            return;
-        }
-        let filled = self.times.iter().zip(self.cells.chunks_exact(width.max(1))).filter(|(_, cells)| !is_empty(cells));
-        let (times, cells): (Vec<i64>, Vec<&[f64]>) = filled.map(|(ts, cells)| (*ts, cells)).unzip();
-        (self.cells, self.times) = (cells.concat(), times);
-    }
-
     /// Number of samples.
     pub(super) fn samples(&self) -> u64 {
         self.cells.iter().filter(|cell| !cell.is_nan()).count() as u64

@@ -266,10 +266,11 @@ impl TelemetryStore for SpooledStore {
         &self,
         key: &DeviceKey,
         range: TimeRange,
+        signals: Option<&[SignalId]>,
         step: Duration,
         closed: Closed,
     ) -> Result<Timeline, Error> {
-        let readings = self.scan(key, closed.times_of_buckets(range, step), None).await?;
+        let readings = self.scan(key, closed.times_of_buckets(range, step), signals).await?;
         Ok(Timeline::closed(&readings, step, closed))
     }
 

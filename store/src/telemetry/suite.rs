@@ -281,12 +281,16 @@ pub(super) async fn summaries_are_those_of_all_readings(store: &dyn TelemetrySto
     for (from, to) in [(0, 2800), (60, 180), (61, 179), (59, 241), (-500, 5000)] {
         for closed in [Closed::Left, Closed::Right] {
             let range = TimeRange { from: at(from), to: at(to) };
-            let got = store.summaries(&key("a"), range, step, closed).await.unwrap();
+            let got = store.summaries(&key("a"), range, None, step, closed).await.unwrap();
             let mut expected = Timeline::closed(&scan(store, "a").await, step, closed);
             for (_, buckets) in &mut expected.signals {
                 buckets.retain(|(end, _)| at(from) < *end && *end <= at(to));
             }
             expected.signals.retain(|(_, buckets)| !buckets.is_empty());
+            check_same_timeline(&got, &expected);
+            let some = ["y", "unheard"].map(|name| SignalId::parse(name).unwrap());
+            let got = store.summaries(&key("a"), range, Some(&some), step, closed).await.unwrap();
+            expected.signals.retain(|(signal, _)| some.contains(signal));
             check_same_timeline(&got, &expected);
         }
     }

@@ -199,7 +199,7 @@ async fn check_summaries(soak: &Soak, fleet: &Fleet, device: usize, beats: std::
     let key = &fleet.keys()[device];
     let hour = Length::from_hours(1);
     let range = TimeRange { from: Fleet::time_of(beats.start), to: Fleet::time_of(beats.end) };
-    let found = soak.store.summaries(key, range, hour, Closed::Right).await?;
+    let found = soak.store.summaries(key, range, None, hour, Closed::Right).await?;
     let hours = (range.to.floor_to(hour).millis() - range.from.floor_to(hour).millis()) / hour.millis();
     if range.from.floor_to(hour) < soak.horizon() {
         return Ok(());

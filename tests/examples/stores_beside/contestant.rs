@@ -11,13 +11,12 @@ use harbinger_tests::{
     files,
     keep_alive::Connection,
     postgres::Postgres,
-    postgres_session::Session,
     server::{SCOPES, Server},
     victoria_metrics::VictoriaMetrics,
 };
 use tempfile::TempDir;
 
-use crate::{Arguments, fleet::SIGNALS};
+use crate::{Arguments, fleet::SIGNALS, postgres_session::Session};
 
 /// How long a server may take to end.
 const PATIENCE: Duration = Duration::from_secs(60);

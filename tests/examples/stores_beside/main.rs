@@ -12,6 +12,7 @@ mod contestant;
 mod fill;
 mod ingest;
 mod payload;
+mod postgres_session;
 mod range;
 mod sizes;
 

@@ -30,6 +30,7 @@ const BUCKETS_MAX_WHOLE: i64 = 10_000;
 /// Which telemetry is wanted.
 #[derive(Debug, Default, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
 pub(super) struct RangeParameters {
     /// Devices, separated by commas; or repeated, a device each, whose name may then hold commas. All unless told.
     pub(super) device: Option<String>,
@@ -82,6 +83,7 @@ pub(super) struct RangeParameters {
 /// Which readings of one device are wanted.
 #[derive(Debug, Default, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
 pub(super) struct DeviceParameters {
     /// Signals, separated by commas; all unless told.
     signal: Option<String>,
@@ -194,7 +196,13 @@ fn span(from: Option<Timestamp>, to: Option<Timestamp>, newest: Option<Timestamp
 
 fn read_step(step: Option<&str>, timezone: Option<&str>) -> Result<Option<Step>> {
     let zone = timezone.map_or(Ok(Zone::UTC), str::parse).map_err(|error| bad("timezone", error))?;
-    step.map(|text| Step::parse(text, &zone).map_err(|error| bad("step", error))).transpose()
+    let step = step.map(|text| Step::parse(text, &zone).map_err(|error| bad("step", error))).transpose()?;
+    match (timezone, &step) {
+        (Some(_), None | Some(Step::Fixed(_))) => {
+            Err(bad("timezone", "only days, weeks and months have one: take step=day, week or month"))
+        }
+        _ => Ok(step),
+    }
 }
 
 fn check_count(step: &Step, range: TimeRange, most: i64) -> Result<()> {
@@ -231,6 +239,9 @@ impl RangeParameters {
             ClosedWord::Right => Closed::Right,
         };
         let step = read_step(self.step.as_deref(), self.timezone.as_deref())?;
+        if step.is_none() && self.functions.is_some() {
+            return Err(bad("functions", "they are of buckets: say their length with step"));
+        }
         step.as_ref().map_or(Ok(()), |step| check_count(step, range, BUCKETS_MAX))?;
         let buckets = step.map(|step| Buckets { step, closed, functions, gaps: self.gaps });
         let signals = read_signals(self.signal.as_deref())?;

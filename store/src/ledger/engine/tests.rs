@@ -165,6 +165,27 @@ async fn a_ledger_goes_on_after_its_server_was_restarted() {
 }
 
 #[tokio::test]
+async fn a_server_that_wants_tls_gets_it_and_has_to_prove_itself() {
+    let Some(server) = fixture::Postgres::start_with(&["shared_buffers=64MB", "fsync=off", "ssl=on"]).unwrap() else {
+        return;
+    };
+    let url = server.database("ledger").unwrap();
+    let with = |parameters: String| Url::from(format!("{url}?{parameters}").as_str());
+    let refused = Ledger::connect(&with("sslmode=disable".to_owned())).await.unwrap_err();
+    assert!(told(&refused).contains("no encryption"), "{}", told(&refused));
+    // An authority that the system does not know.
+    let refused = Ledger::connect(&with("sslmode=verify-full".to_owned())).await.unwrap_err();
+    assert!(told(&refused).contains("certificate"), "{}", told(&refused));
+    let authority = server.authority();
+    let proven = with(format!("sslmode=verify-full&sslrootcert={}", authority.display()));
+    let ledger = Ledger::connect(&proven).await.unwrap();
+    let encrypted = "SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()";
+    let mut read = ledger.read().await.unwrap();
+    let (encrypted,): (bool,) = sqlx::query_as(encrypted).fetch_one(&mut *read).await.unwrap();
+    assert!(encrypted);
+}
+
+#[tokio::test]
 async fn a_session_commits_to_disk_and_a_servers_errors_are_told_apart() {
     let Some(fresh) = fixture::postgres().await else { return };
     let mut read = fresh.ledger.read().await.unwrap();

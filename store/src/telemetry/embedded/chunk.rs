@@ -24,6 +24,7 @@ use super::{
 };
 use crate::telemetry::{
     catalog::DeviceNumber,
+    columns::Columns,
     rows::{Rows, SignalNumber},
 };
 
@@ -146,14 +147,14 @@ pub(super) fn encode(key: &ChunkKey, rows: &Rows) -> Vec<u8> {
     body
 }
 
-/// Decodes the readings of a chunk.
+/// Decodes the readings of a chunk, to merge others into them.
 pub(super) fn decode(key: &ChunkKey, body: &[u8]) -> Result<Rows, Reason> {
-    decode_signals(key, body, None)
+    decode_columns(key, body, None).map(Columns::into_rows)
 }
 
 /// Decodes the readings of a chunk with the signals that are wanted; all where it is `None`. The others' columns are passed
 /// over, which costs next to nothing; times without a wanted sample stay.
-pub(super) fn decode_signals(key: &ChunkKey, body: &[u8], wanted: Option<&[SignalNumber]>) -> Result<Rows, Reason> {
+pub(super) fn decode_columns(key: &ChunkKey, body: &[u8], wanted: Option<&[SignalNumber]>) -> Result<Columns, Reason> {
     let mut cursor = Cursor(body);
     if cursor.u8()? != FORMAT {
         return Err("its format is unknown");
@@ -163,12 +164,13 @@ pub(super) fn decode_signals(key: &ChunkKey, body: &[u8], wanted: Option<&[Signa
     }
     let readings = cursor.count(READINGS_MAX)?;
     let signal_count = cursor.count(SIGNALS_MAX)?;
-    let mut times = take_integers(&mut cursor, readings)?;
-    times.iter_mut().for_each(|ts| *ts = ts.saturating_add(key.start));
-    let inside = times.first().is_none_or(|&ts| ts >= key.start) && times.last().is_none_or(|&ts| ts < key.end());
-    if !inside || !times.is_sorted_by(|a, b| a < b) {
+    let offsets = take_integers(&mut cursor, readings)?;
+    let inside = offsets.first().is_none_or(|&offset| offset >= 0)
+        && offsets.last().is_none_or(|&offset| offset < key.span.millis());
+    if !inside || !offsets.is_sorted_by(|a, b| a < b) {
         return Err("its times are out of order");
     }
+    let times = offsets.into_iter().map(|offset| Timestamp::from_millis(key.start + offset)).collect();
     let (mut signals, mut columns) = (Vec::with_capacity(signal_count), Vec::with_capacity(signal_count));
     for _ in 0..signal_count {
         let signal = SignalNumber::try_from(cursor.varint()?).map_err(|_| "a signal has an impossible number")?;
@@ -179,7 +181,7 @@ pub(super) fn decode_signals(key: &ChunkKey, body: &[u8], wanted: Option<&[Signa
             skip_column(&mut cursor, readings)?;
         }
     }
-    Ok(Rows::from_columns(signals, times, &columns))
+    Ok(Columns::new(signals, times, columns))
 }
 
 fn put_column(out: &mut Vec<u8>, signal: SignalNumber, column: &[f64]) {
@@ -258,7 +260,7 @@ mod tests {
             let body = encode(&key(), &rows(readings));
             let all = decode(&key(), &body).unwrap();
             for (place, &signal) in all.signals().iter().enumerate() {
-                let one = decode_signals(&key(), &body, Some(&[signal, 77])).unwrap();
+                let one = decode_columns(&key(), &body, Some(&[signal, 77])).unwrap().into_rows();
                 assert_eq!((one.signals(), one.times()), ([signal].as_slice(), all.times()));
                 let bits = |rows: &Rows, place| rows.column(place).map(f64::to_bits).collect::<Vec<_>>();
                 assert_eq!(bits(&one, 0), bits(&all, place));

@@ -33,8 +33,7 @@ pub(super) fn latest(shared: &Shared, connection: &Connection, key: &DeviceKey) 
         let page =
             newest_chunks_before(connection, device, before, page_size).map_err(shared.failure("read chunks"))?;
         for (key, body) in &page {
-            let rows = decode(key.as_ref().map_err(Clone::clone), body, Some(&missing))?;
-            for (signal, ts, value) in rows.latest() {
+            for (signal, ts, value) in decode(key, body, Some(&missing))?.latest() {
                 newest.entry(signal).or_insert((ts, value));
             }
             missing.retain(|signal| !newest.contains_key(signal));

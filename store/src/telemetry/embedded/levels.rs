@@ -20,11 +20,7 @@ use super::{
     shared::Shared,
     summaries::{self, Bucket, BucketKey, Level},
 };
-use crate::telemetry::{
-    Error, Windows,
-    catalog::DeviceNumber,
-    rows::{Rows, SignalNumber},
-};
+use crate::telemetry::{Error, Windows, catalog::DeviceNumber, columns::Columns, rows::SignalNumber};
 
 const HOUR: Duration = Duration::from_hours(1);
 
@@ -34,18 +30,20 @@ pub(super) fn timeline(
     connection: &Connection,
     key: &DeviceKey,
     range: TimeRange,
+    signals: Option<&[SignalId]>,
     step: Duration,
     closed: Closed,
 ) -> Result<Timeline, Error> {
     let times = closed.times_of_buckets(range, step);
     let Some(level) = Level::dividing(step) else {
-        let readings = reader::page(shared, connection, key, times, None, usize::MAX, OnDamage::Refuse)?;
+        let readings = reader::page(shared, connection, key, times, signals, usize::MAX, OnDamage::Refuse)?;
         return Ok(Timeline::closed(&readings, step, closed));
     };
     let Some(device) = shared.tail().catalog.find_device(key) else {
         return Ok(Timeline { step, signals: Vec::new() });
     };
     let ends = range.from.floor_to(step)..range.to.floor_to(step);
+    let wanted = signals.map(|signals| reader::signal_numbers(shared, signals));
     let mut signals: BTreeMap<SignalNumber, Vec<(Timestamp, Summary)>> = BTreeMap::new();
     let mut add = |signal: SignalNumber, ts: i64, part: Summary| {
         let end = closed.bucket_end(Timestamp::from_millis(ts), step);
@@ -58,7 +56,7 @@ pub(super) fn timeline(
             _ => buckets.push((end, part)),
         }
     };
-    let read = Read { shared, connection, device, damage: OnDamage::Refuse };
+    let read = Read { shared, connection, device, signals: wanted.as_deref(), damage: OnDamage::Refuse };
     for (start, bucket) in read.buckets(level, level.floor(times.from.millis())..times.to.millis())? {
         for (signal, piece) in bucket {
             add(signal, start, piece.at_start(start));
@@ -93,13 +91,10 @@ pub(super) fn windows(
     };
     let longest = lengths.iter().copied().max().unwrap_or_default();
     let is_whole = |millis: i64| millis % HOUR.millis() == 0;
-    let read = Read { shared, connection, device, damage: OnDamage::Skip };
+    let read = Read { shared, connection, device, signals: None, damage: OnDamage::Skip };
     if !by_hours || !is_whole(at.millis()) || !lengths.iter().all(|length| is_whole(length.millis())) {
         let times = (at - longest).millis() + 1..at.millis() + 1;
-        let rows = read.rows(times)?;
-        let held = shared.tail();
-        let readings = rows.to_readings(TimeRange::ALL, None, |number| held.catalog.signal(number).cloned());
-        return Ok(Windows::of(&readings, at, lengths));
+        return Ok(Windows::of(&reader::named(shared, read.columns(times)?), at, lengths));
     }
     read.windows_by_hours(at, lengths)
 }
@@ -109,16 +104,15 @@ struct Read<'a> {
     shared: &'a Shared,
     connection: &'a Connection,
     device: DeviceNumber,
+    /// All where it is `None`.
+    signals: Option<&'a [SignalNumber]>,
     damage: OnDamage,
 }
 
 impl Read<'_> {
-    /// The readings in `range`, and no others.
-    fn rows(&self, range: Range<i64>) -> Result<Rows, Error> {
-        let wanted = Wanted { range: range.clone(), signals: None, limit: usize::MAX, damage: self.damage };
-        let rows = reader::rows(self.shared, self.connection, self.device, &wanted)?;
-        let fits = rows.extent().is_none_or(|(first, last)| range.contains(&first) && range.contains(&last));
-        Ok(if fits { rows } else { rows.slice(range.start, range.end) })
+    fn columns(&self, range: Range<i64>) -> Result<Columns, Error> {
+        let wanted = Wanted { range, signals: self.signals, limit: usize::MAX, damage: self.damage };
+        reader::columns(self.shared, self.connection, self.device, &wanted)
     }
 
     /// Each window is made of whole days where it holds any, and of hours at its borders.
@@ -185,7 +179,7 @@ impl Read<'_> {
             let Some((first, last)) = held else { return Ok(()) };
             let times = from.max(first)..to.min(last.saturating_add(1));
             if !times.is_empty() {
-                buckets.extend(summaries::buckets(&self.rows(times)?, level));
+                buckets.extend(summaries::buckets(&self.columns(times)?, level));
             }
             Ok(())
         };
@@ -208,7 +202,10 @@ impl Read<'_> {
         for (start, body) in rows {
             let key = BucketKey { device: self.device, level, start };
             match summaries::decode(&key, &body) {
-                Ok(bucket) => buckets.push((start, bucket)),
+                Ok(mut bucket) => {
+                    bucket.retain(|(signal, _)| self.signals.is_none_or(|wanted| wanted.contains(signal)));
+                    buckets.push((start, bucket));
+                }
                 // It is made of the readings again, where they are still there.
                 Err(reason) => tracing::error!(row = key.row_name(), reason, "damaged summaries: left out"),
             }

@@ -1,7 +1,7 @@
 //! Reading: the tail from memory, chunks from the data file, laid over each other.
 //!
 //! Everything here runs on blocking threads. Queries are paged by key: each page is a read transaction of its own that ends
-//! before the page is decoded, so none lasts long and the WAL can be folded back.
+//! with it, so none lasts long and the WAL can be folded back.
 
 use std::{ops::Range, sync::atomic::Ordering};
 
@@ -16,9 +16,7 @@ use super::{
     shipping,
 };
 use crate::telemetry::{
-    Error, QuarantineEntry, Quarantined,
-    catalog::DeviceNumber,
-    rows::{Rows, SignalNumber},
+    Error, QuarantineEntry, Quarantined, catalog::DeviceNumber, columns::Columns, rows::SignalNumber,
 };
 
 /// Chunks a page: some hundred kilobytes.
@@ -36,22 +34,25 @@ pub(super) fn page(
     limit: usize,
     damage: OnDamage,
 ) -> Result<Readings, Error> {
-    let (device, numbers) = {
-        let held = shared.tail();
-        let Some(device) = held.catalog.find_device(key) else { return Ok(Readings::default()) };
-        let find =
-            |signals: &[SignalId]| signals.iter().filter_map(|signal| held.catalog.find_signal(signal)).collect();
-        (device, signals.map(find))
-    };
-    let numbers: Option<Vec<SignalNumber>> = numbers;
-    let (from, to) = (range.from.millis(), range.to.millis());
-    let wanted = Wanted { range: from..to, signals: numbers.as_deref(), limit, damage };
-    let rows = rows(shared, connection, device, &wanted)?;
-    let held = shared.tail();
-    let mut readings = rows.to_readings(range, signals, |number| held.catalog.signal(number).cloned());
-    drop(held);
+    let Some(device) = shared.tail().catalog.find_device(key) else { return Ok(Readings::default()) };
+    let numbers = signals.map(|signals| signal_numbers(shared, signals));
+    let range = range.from.millis()..range.to.millis();
+    let wanted = Wanted { range, signals: numbers.as_deref(), limit, damage };
+    let mut readings = named(shared, columns(shared, connection, device, &wanted)?);
     readings.truncate(limit);
     Ok(readings)
+}
+
+/// The numbers of the signals that have one.
+pub(super) fn signal_numbers(shared: &Shared, signals: &[SignalId]) -> Vec<SignalNumber> {
+    let held = shared.tail();
+    signals.iter().filter_map(|signal| held.catalog.find_signal(signal)).collect()
+}
+
+/// Columns under their signals' names.
+pub(super) fn named(shared: &Shared, columns: Columns) -> Readings {
+    let held = shared.tail();
+    columns.into_readings(|number| held.catalog.signal(number).cloned())
 }
 
 /// What a read does where a chunk is damaged.
@@ -74,13 +75,24 @@ pub(super) struct Wanted<'a> {
     pub(super) damage: OnDamage,
 }
 
-/// Rows of a device: its chunks, and the tail laid over them.
-pub(super) fn rows(
+impl Wanted<'_> {
+    /// The part of a chunk that is wanted.
+    fn of(&self, mut chunk: Columns) -> Columns {
+        chunk.clip(self.range.start, self.range.end);
+        if self.signals.is_some() {
+            chunk.drop_empty();
+        }
+        chunk
+    }
+}
+
+/// Readings of a device in the range: its chunks, and the tail laid over them.
+pub(super) fn columns(
     shared: &Shared,
     connection: &Connection,
     device: DeviceNumber,
     wanted: &Wanted<'_>,
-) -> Result<Rows, Error> {
+) -> Result<Columns, Error> {
     let fail = |source| shared.failure("read chunks")(source);
     let Range { start: from, end: to } = wanted.range;
     // The tail first: what leaves it meanwhile is in chunks already.
@@ -88,23 +100,24 @@ pub(super) fn rows(
     if wanted.damage == OnDamage::Refuse && shared.damaged.load(Ordering::Relaxed) > 0 {
         refuse_damaged(connection, device, from, to).map_err(fail)?.map_or(Ok(()), Err)?;
     }
-    let mut all = Rows::default();
+    let mut all = Columns::default();
     let mut after = from.saturating_sub(Span::Month.millis());
     let complete_until = loop {
-        let page = chunk_page(connection, device, after, from, to).map_err(fail)?;
-        for (key, body) in &page {
-            match (decode(key.as_ref().map_err(Clone::clone), body, wanted.signals), wanted.damage) {
-                (Ok(of_chunk), _) => all.overlay(&of_chunk),
-                (Err(error), OnDamage::Refuse) => return Err(error),
+        let (mut chunks, mut newest, mut refused) = (0, None, None);
+        let mut take = |key: Result<ChunkKey, String>, body: &[u8]| {
+            chunks += 1;
+            newest = key.as_ref().ok().copied();
+            match (decode(&key, body, wanted.signals), wanted.damage) {
+                (Ok(of_chunk), _) => all.append(wanted.of(of_chunk)),
+                (Err(error), OnDamage::Refuse) => refused = refused.take().or(Some(error)),
                 (Err(error), OnDamage::Skip) => tracing::error!(%error, "left out of a read of many devices"),
             }
-        }
-        if wanted.signals.is_some() {
-            all.drop_empty();
-        }
-        match page.last() {
-            Some((Ok(key), _)) if page.len() as i64 == CHUNKS_A_PAGE => {
-                if all.times().iter().filter(|ts| wanted.range.contains(*ts)).count() >= wanted.limit {
+        };
+        each_chunk(connection, device, after, from, to, &mut take).map_err(fail)?;
+        refused.map_or(Ok(()), Err)?;
+        match newest {
+            Some(key) if chunks == CHUNKS_A_PAGE => {
+                if all.len() >= wanted.limit {
                     break key.end().min(to);
                 }
                 after = key.start;
@@ -112,30 +125,29 @@ pub(super) fn rows(
             _ => break to,
         }
     };
-    let mut all = if shared.options.is_spool {
+    if shared.options.is_spool {
         // The spool after the chunks: what moves from there to here meanwhile is met twice, not missed.
-        let mut below = shipping::held_rows(connection, device, (from, complete_until)).map_err(fail)??;
-        below.overlay(&all);
-        below
-    } else {
-        all
-    };
-    if all.is_empty() && complete_until == to {
-        return Ok(tail);
+        let held = shipping::held_rows(connection, device, (from, complete_until)).map_err(fail)??;
+        let above = std::mem::replace(&mut all, Columns::of(&held));
+        all.overlay(&above.into_rows());
     }
     all.overlay(&tail.slice(from, complete_until));
+    all.clip(from, to);
+    if let Some(signals) = wanted.signals {
+        all.select(signals);
+    }
     Ok(all)
 }
 
 /// The chunk's readings, or the error that names its row.
 pub(super) fn decode(
-    key: Result<&ChunkKey, String>,
+    key: &Result<ChunkKey, String>,
     body: &[u8],
     wanted: Option<&[SignalNumber]>,
-) -> Result<Rows, Error> {
-    let key = key.map_err(|row| Error::Damaged { row, reason: "its span is unknown".to_owned() })?;
-    chunk::decode_signals(key, body, wanted)
-        .map_err(|reason| Error::Damaged { row: key.row_name(), reason: reason.to_owned() })
+) -> Result<Columns, Error> {
+    let damaged = |row: String, reason: &str| Error::Damaged { row, reason: reason.to_owned() };
+    let key = key.as_ref().map_err(|row| damaged(row.clone(), "its span is unknown"))?;
+    chunk::decode_columns(key, body, wanted).map_err(|reason| damaged(key.row_name(), reason))
 }
 
 /// A chunk as it lies in the file; the row's name where its key makes no sense.
@@ -150,7 +162,27 @@ fn chunk_key(row: &Row<'_>) -> rusqlite::Result<Result<ChunkKey, String>> {
     })
 }
 
-/// The next chunks that start after `after` and touch `from..to`.
+/// Visits the next chunks that start after `after` and touch `from..to`.
+fn each_chunk(
+    connection: &Connection,
+    device: DeviceNumber,
+    after: i64,
+    from: i64,
+    to: i64,
+    visit: &mut dyn FnMut(Result<ChunkKey, String>, &[u8]),
+) -> rusqlite::Result<()> {
+    let query = "SELECT device, start_ms, span_ms, body FROM chunks
+        WHERE device = ?1 AND start_ms > ?2 AND start_ms < ?3 AND last_ms >= ?4 ORDER BY start_ms LIMIT ?5";
+    let mut statement = connection.prepare_cached(query)?;
+    let mut rows = statement.query(params![device, after, to, from, CHUNKS_A_PAGE])?;
+    while let Some(row) = rows.next()? {
+        // A body that is no blob is as unreadable as an empty one.
+        visit(chunk_key(row)?, row.get_ref(3)?.as_blob().unwrap_or_default());
+    }
+    Ok(())
+}
+
+/// The next chunks that start after `after` and touch `from..to`, to be kept.
 pub(super) fn chunk_page(
     connection: &Connection,
     device: DeviceNumber,
@@ -158,13 +190,9 @@ pub(super) fn chunk_page(
     from: i64,
     to: i64,
 ) -> rusqlite::Result<Vec<KeyAndBody>> {
-    let query = "SELECT device, start_ms, span_ms, body FROM chunks
-        WHERE device = ?1 AND start_ms > ?2 AND start_ms < ?3 AND last_ms >= ?4 ORDER BY start_ms LIMIT ?5";
-    let mut statement = connection.prepare_cached(query)?;
-    let rows = statement.query_map(params![device, after, to, from, CHUNKS_A_PAGE], |row| {
-        Ok((chunk_key(row)?, row.get::<_, Vec<u8>>(3)?))
-    })?;
-    rows.collect()
+    let mut page = Vec::new();
+    each_chunk(connection, device, after, from, to, &mut |key, body| page.push((key, body.to_vec())))?;
+    Ok(page)
 }
 
 /// The error for a range that touches a chunk known to be damaged.

@@ -8,14 +8,14 @@ use super::{
     reader::{KeyAndBody, chunk_page},
     summaries::{self, Bucket, BucketKey, Level},
 };
-use crate::telemetry::{catalog::DeviceNumber, rows::Rows};
+use crate::telemetry::{catalog::DeviceNumber, columns::Columns};
 
 /// The readings of some whole days of a device, and how they lie in chunks.
 #[derive(Debug, Default)]
 pub(super) struct Days {
     /// Keys of the chunks that they come from, rising.
     pub(super) chunks: Vec<ChunkKey>,
-    pub(super) rows: Rows,
+    pub(super) readings: Columns,
     /// A chunk could not be read, so that readings may be missing.
     pub(super) is_incomplete: bool,
 }
@@ -24,7 +24,7 @@ impl Days {
     /// Every bucket of both levels that has readings.
     pub(super) fn buckets(&self, device: DeviceNumber) -> Vec<(BucketKey, Bucket)> {
         let of_level = |level: Level| {
-            summaries::buckets(&self.rows, level)
+            summaries::buckets(&self.readings, level)
                 .into_iter()
                 .map(move |(start, bucket)| (BucketKey { device, level, start }, bucket))
         };
@@ -66,8 +66,8 @@ pub(super) fn each_days<E: From<rusqlite::Error>>(
             if days.chunks.last().is_some_and(ends_before) {
                 visit(std::mem::take(&mut days))?;
             }
-            match chunk::decode(key, body) {
-                Ok(rows) => days.rows.overlay(&rows),
+            match chunk::decode_columns(key, body, None) {
+                Ok(of_chunk) => days.readings.append(of_chunk),
                 Err(reason) => {
                     unreadable(key.row_name(), reason);
                     days.is_incomplete = true;

@@ -8,7 +8,7 @@ use super::{
     reader::chunks_starting,
     summaries::{self, BucketKey, Level},
 };
-use crate::telemetry::{catalog::DeviceNumber, rows::Rows};
+use crate::telemetry::{catalog::DeviceNumber, columns::Columns};
 
 /// Days of a device that one transaction forgets: at a reading every 10 s some 700 chunks, a megabyte.
 const DAYS_A_TRANSACTION: i64 = 30;
@@ -40,10 +40,10 @@ pub(super) fn expired(
         connection.prepare_cached(oldest)?.query_row(params![device, before], |row| row.get(0))?;
     let Some(oldest) = oldest else { return Ok(None) };
     let until = (Level::Day.floor(oldest) + DAYS_A_TRANSACTION * Level::Day.millis()).min(before);
-    let mut rows = Rows::default();
+    let mut all = Columns::default();
     for (key, body) in chunks_starting(connection, device, oldest, until)? {
-        match chunk::decode(&key, &body) {
-            Ok(of_chunk) if of_chunk.extent().is_some_and(|(_, last)| last < before) => rows.overlay(&of_chunk),
+        match chunk::decode_columns(&key, &body, None) {
+            Ok(of_chunk) if of_chunk.times().last().is_some_and(|last| last.millis() < before) => all.append(of_chunk),
             Ok(_) => {}
             Err(reason) => {
                 tracing::error!(row = key.row_name(), reason, "damaged chunk passes its retention unsummarised")
@@ -51,7 +51,7 @@ pub(super) fn expired(
         }
     }
     let of_level = |level| {
-        summaries::buckets(&rows, level).into_iter().map(move |(start, bucket)| {
+        summaries::buckets(&all, level).into_iter().map(move |(start, bucket)| {
             let key = BucketKey { device, level, start };
             (key, summaries::encode(&key, &bucket))
         })

@@ -12,6 +12,7 @@ use super::{
 };
 use crate::telemetry::{
     catalog::DeviceNumber,
+    columns::Columns,
     rows::{Rows, SignalNumber},
 };
 
@@ -80,37 +81,38 @@ impl DeviceWork {
         let newest = chunks.iter().map(|(key, _)| key.start).chain(self.newest.map(|key| key.start)).max();
         let Some(newest) = newest.filter(|_| self.summarises) else { return NewSummaries { clear, put: Vec::new() } };
         let mut undecoded = BTreeSet::new();
-        let neighbours: Vec<(ChunkKey, Rows)> = self
+        let neighbours: Vec<(ChunkKey, Columns)> = self
             .neighbours
             .iter()
             .filter_map(|(key, body)| {
-                let rows = chunk::decode(key, body);
-                if rows.is_err() {
+                let readings = chunk::decode_columns(key, body, None);
+                if readings.is_err() {
                     undecoded.insert(Level::Day.floor(key.start));
                 }
-                Some((*key, rows.ok()?))
+                Some((*key, readings.ok()?))
             })
             .collect();
-        let fine = || chunks.iter().chain(&neighbours).filter(|(key, _)| key.span <= Span::Day);
+        let rewritten: Vec<(ChunkKey, Columns)> = chunks.iter().map(|(key, rows)| (*key, Columns::of(rows))).collect();
+        let fine = || rewritten.iter().chain(&neighbours).filter(|(key, _)| key.span <= Span::Day);
         let changed = |key: &ChunkKey| Some(*key) == self.newest || chunks.iter().any(|(new, _)| new == key);
 
         let mut put = Vec::new();
-        let mut add = |rows: &Rows, level: Level| {
-            for (start, bucket) in summaries::buckets(rows, level) {
+        let mut add = |readings: &Columns, level: Level| {
+            for (start, bucket) in summaries::buckets(readings, level) {
                 let key = BucketKey { device: self.device, level, start };
                 put.push((key, summaries::encode(&key, &bucket)));
             }
         };
-        for (_, rows) in fine().filter(|(key, _)| key.span == Span::Hour && key.start < newest && changed(key)) {
-            add(rows, Level::Hour);
+        for (_, readings) in fine().filter(|(key, _)| key.span == Span::Hour && key.start < newest && changed(key)) {
+            add(readings, Level::Hour);
         }
         let days: BTreeSet<i64> = fine().map(|(key, _)| Level::Day.floor(key.start)).collect();
         for day in days.into_iter().filter(|day| *day < Level::Day.floor(newest) && !undecoded.contains(day)) {
-            let mut parts: Vec<&(ChunkKey, Rows)> =
+            let mut parts: Vec<&(ChunkKey, Columns)> =
                 fine().filter(|(key, _)| Level::Day.floor(key.start) == day).collect();
             parts.sort_by_key(|(key, _)| key.start);
-            let mut all = Rows::default();
-            parts.into_iter().for_each(|(_, rows)| all.overlay(rows));
+            let mut all = Columns::default();
+            parts.into_iter().for_each(|(_, readings)| all.append(readings.clone()));
             add(&all, Level::Day);
         }
         NewSummaries { clear, put }

@@ -31,10 +31,7 @@ use super::{
     bytes::{Cursor, Reason, put_varint, unzigzag, zigzag},
     column::{put_floats, take_floats},
 };
-use crate::telemetry::{
-    catalog::DeviceNumber,
-    rows::{Rows, SignalNumber},
-};
+use crate::telemetry::{catalog::DeviceNumber, columns::Columns, rows::SignalNumber};
 
 const FORMAT: u8 = 2;
 const SIGNALS_MAX: usize = 1 << 20;
@@ -110,8 +107,6 @@ pub(super) struct Piece {
 }
 
 impl Piece {
-    const EMPTY: Self = Self { at: None, rest: Summary::EMPTY };
-
     fn is_empty(&self) -> bool {
         self.at.is_none() && self.rest.is_empty()
     }
@@ -125,25 +120,25 @@ impl Piece {
 /// The signals of a bucket that have samples in it.
 pub(super) type Bucket = Vec<(SignalNumber, Piece)>;
 
-/// The buckets of a level that readings fall into, rising in time; each merged in order of time.
-pub(super) fn buckets(rows: &Rows, level: Level) -> Vec<(i64, Bucket)> {
+/// The buckets of a level that readings fall into, rising in time.
+pub(super) fn buckets(readings: &Columns, level: Level) -> Vec<(i64, Bucket)> {
+    let times = readings.times();
     let mut all = Vec::new();
     let mut from = 0;
-    while let Some(&first) = rows.times().get(from) {
-        let start = level.floor(first);
-        let to = rows.times().partition_point(|&ts| ts < start + level.millis());
-        let piece = |place: usize| {
-            let samples = rows.times().iter().zip(rows.column(place)).skip(from).take(to - from);
-            samples.filter(|(_, value)| !value.is_nan()).fold(Piece::EMPTY, |mut piece, (&ts, value)| {
-                if ts == start {
-                    piece.at = Some(value);
-                } else {
-                    piece.rest = piece.rest.merge(&Summary::of(Timestamp::from_millis(ts), value));
-                }
-                piece
-            })
+    while let Some(first) = times.get(from) {
+        let start = level.floor(first.millis());
+        let to = times.partition_point(|ts| ts.millis() < start + level.millis());
+        // The sample at the start is kept apart.
+        let is_at_start = first.millis() == start;
+        let rest = from + usize::from(is_at_start)..to;
+        let piece = |column: &[f64]| Piece {
+            at: column.get(from).copied().filter(|value| is_at_start && !value.is_nan()),
+            rest: Summary::of_samples(
+                times.get(rest.clone()).unwrap_or_default(),
+                column.get(rest.clone()).unwrap_or_default(),
+            ),
         };
-        let pieces = (0..).zip(rows.signals()).map(|(place, &signal)| (signal, piece(place)));
+        let pieces = readings.iter().map(|(signal, column)| (signal, piece(column)));
         let bucket: Bucket = pieces.filter(|(_, piece)| !piece.is_empty()).collect();
         all.push((start, bucket));
         from = to;
@@ -282,10 +277,11 @@ fn take_rest(cursor: &mut Cursor<'_>, start: i64, flags: u8, before: Summary) ->
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::telemetry::rows::Rows;
 
     const START: i64 = 1_420_070_400_000;
 
-    fn rows() -> Rows {
+    fn readings() -> Columns {
         let mut rows = Rows::default();
         for i in 0..200i64 {
             rows.put(START + i * 60_000, &[4, 2], &[(i as f64 * 1.7).sin(), i as f64 / 10.0]);
@@ -293,12 +289,12 @@ mod tests {
                 rows.put(START + i * 60_000 + 7, &[9], &[-0.0]);
             }
         }
-        rows
+        Columns::of(&rows)
     }
 
     #[test]
     fn the_start_is_kept_apart_from_what_follows() {
-        let hours = buckets(&rows(), Level::Hour);
+        let hours = buckets(&readings(), Level::Hour);
         let second = &hours[1].1;
         assert_eq!(hours.iter().map(|(start, _)| (start - START) / 60_000).collect::<Vec<_>>(), [0, 60, 120, 180]);
         assert_eq!(second.iter().map(|(signal, _)| *signal).collect::<Vec<_>>(), [4, 2, 9]);
@@ -310,7 +306,7 @@ mod tests {
     #[test]
     fn buckets_come_back_bit_for_bit_and_damage_is_seen() {
         for level in Level::ALL {
-            for (start, bucket) in buckets(&rows(), level) {
+            for (start, bucket) in buckets(&readings(), level) {
                 let key = BucketKey { device: 7, level, start };
                 let blob = encode(&key, &bucket);
                 assert_eq!(decode(&key, &blob), Ok(bucket));
@@ -331,7 +327,7 @@ mod tests {
         for i in 1..361i64 {
             rows.put(START + i * 10_000 - 5_000, &[0, 1, 2, 3, 4, 5], &[20.0 + (i % 17) as f64 / 10.0; 6]);
         }
-        let (start, bucket) = buckets(&rows, Level::Hour).remove(0);
+        let (start, bucket) = buckets(&Columns::of(&rows), Level::Hour).remove(0);
         let blob = encode(&BucketKey { device: 7, level: Level::Hour, start }, &bucket);
         assert!(blob.len() < 220, "{} bytes for 2160 samples", blob.len());
     }

@@ -82,9 +82,7 @@ impl Fold {
             }
         };
         let Some(open) = self.open.get_mut(place) else { return };
-        for (&ts, &value) in times.iter().zip(values).filter(|(_, value)| !value.is_nan()) {
-            open.summary = open.summary.merge(&Summary::of(ts, value));
-        }
+        open.summary = open.summary.merge(&Summary::of_samples(times, values));
         if !self.quantiles.is_empty() {
             open.samples.extend(values.iter().filter(|value| !value.is_nan()));
         }

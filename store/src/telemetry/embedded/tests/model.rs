@@ -202,7 +202,7 @@ impl World {
             for (step, closed) in [(1, Closed::Left), (1, Closed::Right), (24, Closed::Left), (24, Closed::Right)] {
                 let step = Duration::from_hours(step);
                 let range = TimeRange { from: at(-60 * 24 * 2), to: at(60 * 24 * 50) };
-                let got = self.store().summaries(&key(name), range, step, closed).await.unwrap();
+                let got = self.store().summaries(&key(name), range, None, step, closed).await.unwrap();
                 check_same_timeline(&got, &Timeline::closed(&summarised, step, closed));
             }
             self.check_windows(name, &summarised).await;
