@@ -1,8 +1,10 @@
-//! Any sequence of appends, shipments, restarts and the passing of time reads like a map.
+//! Any sequence of appends, shipments, losses, restarts and the passing of time reads like a map.
+
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use proptest::{prelude::*, test_runner::TestRunner};
 
-use super::*;
+use super::{watched::Watched, *};
 
 #[derive(Debug, Clone)]
 enum Step {
@@ -16,6 +18,10 @@ enum Step {
     Ship,
     Pass(i64),
     Reopen,
+    /// From now on the server keeps what it takes, or loses it.
+    Loses(bool),
+    /// The server shows that it runs anew.
+    Restart,
 }
 
 const DEVICES: [&str; 2] = ["a", "b"];
@@ -29,9 +35,15 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         step,
         values,
     });
-    let step =
-        prop_oneof![5 => append, 3 => Just(Step::Ship), 2 => (1i64..15).prop_map(Step::Pass), 1 => Just(Step::Reopen)];
-    proptest::collection::vec(step, 1..14)
+    let step = prop_oneof![
+        5 => append,
+        4 => Just(Step::Ship),
+        3 => (1i64..15).prop_map(Step::Pass),
+        1 => Just(Step::Reopen),
+        1 => any::<bool>().prop_map(Step::Loses),
+        1 => Just(Step::Restart),
+    ];
+    proptest::collection::vec(step, 1..18)
 }
 
 /// Values that a server gives back as they are, one that is rounded, one that has a sign alone.
@@ -45,8 +57,12 @@ fn value(small: i8) -> f64 {
 
 type Model = BTreeMap<(usize, i64, usize), u64>;
 
-async fn check(remote: Arc<dyn Remote>, steps: Vec<Step>) {
+async fn check(server: Arc<dyn Remote>, steps: Vec<Step>) {
     let folder = tempfile::tempdir().unwrap();
+    let mut watched = Watched::new(server, |_| false);
+    watched.run = Some(AtomicU32::default());
+    let watched = Arc::new(watched);
+    let remote: Arc<dyn Remote> = watched.clone();
     let clock = Arc::new(ManualClock::new(at(0)));
     let open = async || SpooledStore::open(file(&folder), remote.clone(), clock.clone(), ten_minutes()).await.unwrap();
     let (mut store, mut model) = (open().await, Model::new());
@@ -69,6 +85,8 @@ async fn check(remote: Arc<dyn Remote>, steps: Vec<Step>) {
                 drop(store);
                 store = open().await;
             }
+            Step::Loses(loses) => watched.forgets.store(loses, Ordering::SeqCst),
+            Step::Restart => drop(watched.run.as_ref().unwrap().fetch_add(1, Ordering::SeqCst)),
         }
         same_as_model(&store, &model).await;
     }

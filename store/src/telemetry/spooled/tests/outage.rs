@@ -1,6 +1,6 @@
 //! The server is down for an hour under load; it is restarted and has forgotten.
 
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::{watched::Watched, *};
 
@@ -52,7 +52,7 @@ async fn outage(kind: Kind, hides_restarts: bool) {
     let Some(mut server) = Server::start(kind) else { return };
     let client = server.client("outage").await;
     let mut watched = Watched::new(client.clone(), |_| false);
-    watched.hides_restarts = hides_restarts;
+    watched.run = hides_restarts.then(AtomicU32::default);
     let watched = Arc::new(watched);
     let remote: Arc<dyn Remote> = watched.clone();
     let folder = tempfile::tempdir().unwrap();

@@ -2,7 +2,7 @@
 
 use std::sync::{
     Mutex,
-    atomic::{AtomicBool, Ordering},
+    atomic::{AtomicBool, AtomicU32, Ordering},
 };
 
 use super::*;
@@ -20,14 +20,14 @@ pub(super) struct Watched {
     /// Whether writes are acknowledged and go nowhere: what is left of one when the server is killed after its answer and runs
     /// again within the second.
     pub(super) forgets: AtomicBool,
-    /// Whether all runs of the server look like one.
-    pub(super) hides_restarts: bool,
+    /// The run that is told instead of the server's own: one that never changes hides all restarts.
+    pub(super) run: Option<AtomicU32>,
 }
 
 impl Watched {
     pub(super) fn new(server: Arc<dyn Remote>, after_write: impl Fn(usize) -> bool + Send + Sync + 'static) -> Self {
         let forgets = AtomicBool::new(false);
-        Self { server, written: Mutex::default(), after_write: Box::new(after_write), forgets, hides_restarts: false }
+        Self { server, written: Mutex::default(), after_write: Box::new(after_write), forgets, run: None }
     }
 }
 
@@ -52,8 +52,8 @@ impl Remote for Watched {
     }
 
     async fn instance(&self) -> Result<String, Failure> {
-        let instance = self.server.instance().await?;
-        Ok(if self.hides_restarts { "one for ever".to_owned() } else { instance })
+        let own = self.server.instance().await?;
+        Ok(self.run.as_ref().map_or(own, |run| run.load(Ordering::SeqCst).to_string()))
     }
 
     async fn write(&self, devices: &[(DeviceKey, Readings)]) -> Result<(), Failure> {
