@@ -6,6 +6,7 @@ use std::{
     str::FromStr,
 };
 
+use jiff::fmt::temporal::DateTimePrinter;
 use serde::{Deserialize, Serialize};
 
 /// Milliseconds in an hour.
@@ -118,9 +119,18 @@ impl fmt::Display for Timestamp {
 
 impl Serialize for Timestamp {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
+        let mut text = String::with_capacity("2026-01-31T10:00:00.000Z".len());
+        let printed =
+            jiff::Timestamp::from_millisecond(self.0).and_then(|instant| PRINTER.print_timestamp(&instant, &mut text));
+        match printed {
+            Ok(()) => serializer.serialize_str(&text),
+            Err(_) => serializer.collect_str(self),
+        }
     }
 }
+
+/// What `Display` prints with, without the detour through a formatter: answers hold times by the thousand.
+const PRINTER: DateTimePrinter = DateTimePrinter::new();
 
 impl<'de> Deserialize<'de> for Timestamp {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use harbinger_core::{DeviceId, Duration, SignalId, Timestamp};
 use harbinger_store::telemetry::query::{Bucket, Function, Row};
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use utoipa::ToSchema;
 
 use super::asked::{Asked, Item};
@@ -24,7 +24,8 @@ pub(super) enum RangeItem {
         ts: Timestamp,
         /// Value by signal.
         #[schema(value_type = BTreeMap<String, f64>)]
-        values: BTreeMap<SignalId, f64>,
+        #[serde(serialize_with = "as_map")]
+        values: Vec<(SignalId, f64)>,
         /// How long the device was silent before, where gaps are asked for and that is one.
         #[serde(skip_serializing_if = "Option::is_none")]
         gap_seconds: Option<f64>,
@@ -74,6 +75,10 @@ impl Value {
     }
 }
 
+fn as_map<S: Serializer>(values: &[(SignalId, f64)], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_map(values.iter().map(|(signal, value)| (signal, value)))
+}
+
 fn seconds(gap: Duration) -> f64 {
     gap.millis() as f64 / 1e3
 }
@@ -82,7 +87,7 @@ impl RangeItem {
     pub(super) fn new(item: Item, asked: &Asked) -> Self {
         match item {
             Item::Reading(Row { device, ts, values, gap }) => {
-                Self::Reading { device, ts, values: values.into_iter().collect(), gap_seconds: gap.map(seconds) }
+                Self::Reading { device, ts, values, gap_seconds: gap.map(seconds) }
             }
             Item::Bucket(bucket) => {
                 let values = functions(asked).iter().map(|&f| (f.as_str(), Value::of(&bucket, f))).collect();
@@ -158,7 +163,8 @@ pub(super) enum DeviceItem {
         ts: Timestamp,
         /// Value by signal.
         #[schema(value_type = BTreeMap<String, f64>)]
-        values: BTreeMap<SignalId, f64>,
+        #[serde(serialize_with = "as_map")]
+        values: Vec<(SignalId, f64)>,
     },
     /// One signal in one bucket.
     Bucket(BucketView),
@@ -194,7 +200,7 @@ pub(super) struct BucketView {
 impl DeviceItem {
     pub(super) fn new(item: Item) -> Self {
         match item {
-            Item::Reading(Row { ts, values, .. }) => Self::Reading { ts, values: values.into_iter().collect() },
+            Item::Reading(Row { ts, values, .. }) => Self::Reading { ts, values },
             Item::Bucket(Bucket { span, signal, summary, .. }) => Self::Bucket(BucketView {
                 ts: span.to,
                 signal,

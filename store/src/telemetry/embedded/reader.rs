@@ -112,16 +112,13 @@ pub(super) fn columns(
                 (Err(error), OnDamage::Refuse) => refused = refused.take().or(Some(error)),
                 (Err(error), OnDamage::Skip) => tracing::error!(%error, "left out of a read of many devices"),
             }
+            all.len() < wanted.limit
         };
         each_chunk(connection, device, after, from, to, &mut take).map_err(fail)?;
         refused.map_or(Ok(()), Err)?;
         match newest {
-            Some(key) if chunks == CHUNKS_A_PAGE => {
-                if all.len() >= wanted.limit {
-                    break key.end().min(to);
-                }
-                after = key.start;
-            }
+            Some(key) if all.len() >= wanted.limit => break key.end().min(to),
+            Some(key) if chunks == CHUNKS_A_PAGE => after = key.start,
             _ => break to,
         }
     };
@@ -162,14 +159,14 @@ fn chunk_key(row: &Row<'_>) -> rusqlite::Result<Result<ChunkKey, String>> {
     })
 }
 
-/// Visits the next chunks that start after `after` and touch `from..to`.
+/// Visits the next chunks that start after `after` and touch `from..to`, for as long as the visitor says that it wants more.
 fn each_chunk(
     connection: &Connection,
     device: DeviceNumber,
     after: i64,
     from: i64,
     to: i64,
-    visit: &mut dyn FnMut(Result<ChunkKey, String>, &[u8]),
+    visit: &mut dyn FnMut(Result<ChunkKey, String>, &[u8]) -> bool,
 ) -> rusqlite::Result<()> {
     let query = "SELECT device, start_ms, span_ms, body FROM chunks
         WHERE device = ?1 AND start_ms > ?2 AND start_ms < ?3 AND last_ms >= ?4 ORDER BY start_ms LIMIT ?5";
@@ -177,7 +174,9 @@ fn each_chunk(
     let mut rows = statement.query(params![device, after, to, from, CHUNKS_A_PAGE])?;
     while let Some(row) = rows.next()? {
         // A body that is no blob is as unreadable as an empty one.
-        visit(chunk_key(row)?, row.get_ref(3)?.as_blob().unwrap_or_default());
+        if !visit(chunk_key(row)?, row.get_ref(3)?.as_blob().unwrap_or_default()) {
+            break;
+        }
     }
     Ok(())
 }
@@ -191,7 +190,10 @@ pub(super) fn chunk_page(
     to: i64,
 ) -> rusqlite::Result<Vec<KeyAndBody>> {
     let mut page = Vec::new();
-    each_chunk(connection, device, after, from, to, &mut |key, body| page.push((key, body.to_vec())))?;
+    each_chunk(connection, device, after, from, to, &mut |key, body| {
+        page.push((key, body.to_vec()));
+        true
+    })?;
     Ok(page)
 }
 
