@@ -111,10 +111,9 @@ pub enum Error {
 impl From<sqlx::Error> for Error {
     fn from(error: sqlx::Error) -> Self {
         let Some(database) = error.as_database_error() else { return Self::Database(error) };
-        // The codes of SQLite and PostgreSQL, as text: 13 is SQLITE_FULL, 53100 is disk_full.
-        let full = matches!(database.code().as_deref(), Some("13" | "53100"))
-            || database.message().contains("disk is full")
-            || database.message().contains("disk I/O");
+        // The codes of SQLite and PostgreSQL, as text: SQLITE_FULL; SQLITE_IOERR_WRITE, _SHMOPEN, _SHMSIZE and _SHMMAP, which a
+        // full disk gives where a file is to grow; disk_full. Other I/O errors, of reads above all, are no want of room.
+        let full = matches!(database.code().as_deref(), Some("13" | "778" | "4618" | "4874" | "5386" | "53100"));
         // 22021 is character_not_in_repertoire: valid UTF-8 lacks nothing but this.
         let holds_nul = database.code().as_deref() == Some("22021");
         match (full, holds_nul) {
@@ -128,12 +127,12 @@ impl From<sqlx::Error> for Error {
 }
 
 impl Error {
-    /// Whether the SQLite file is damaged or is none: SQLITE_CORRUPT or SQLITE_NOTADB.
+    /// Whether the SQLite file is damaged or is none: SQLITE_CORRUPT, of any kind, or SQLITE_NOTADB.
     #[must_use]
     pub fn tells_of_damage(&self) -> bool {
         let chain = std::iter::successors(Some(self as &dyn std::error::Error), |error| error.source());
         let codes = chain.filter_map(|error| error.downcast_ref::<sqlx::Error>()?.as_database_error()?.code());
-        codes.into_iter().any(|code| matches!(code.as_ref(), "11" | "26"))
+        codes.into_iter().any(|code| matches!(code.parse::<u32>().map(|code| code & 0xff), Ok(11 | 26)))
     }
 }
 
