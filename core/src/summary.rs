@@ -174,6 +174,26 @@ impl Summary {
         }
     }
 
+    /// Whether both can be of the same samples: counts, times, extremes, first and last are the same, and moments as close as
+    /// rounding leaves them, whatever the order in which samples were merged.
+    #[must_use]
+    pub fn agrees_with(&self, other: &Self) -> bool {
+        let exact = |s: &Self| {
+            let values = [s.min, s.max, s.first, s.last].map(f64::to_bits);
+            (s.count, s.first_ts, s.last_ts, values)
+        };
+        let close = |a: f64, b: f64, scale: f64| a == b || a.is_nan() && b.is_nan() || (a - b).abs() <= 1e-9 * scale;
+        let n = self.count as f64;
+        let largest = self.min.abs().max(self.max.abs());
+        let hours = (self.last_ts.wrapping_sub(self.first_ts)) as f64 / MILLIS_PER_HOUR as f64;
+        exact(self) == exact(other)
+            && close(self.mean, other.mean, largest)
+            && close(self.value_m2.sqrt(), other.value_m2.sqrt(), largest * n.sqrt())
+            && close(self.hours_mean, other.hours_mean, hours)
+            && close(self.hours_m2.sqrt(), other.hours_m2.sqrt(), hours * n.sqrt())
+            && close(self.co_moment, other.co_moment, largest * hours * n)
+    }
+
     /// Whether there are no samples.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -293,6 +313,9 @@ mod tests {
                 present.extend((!is_missing).then_some((hour, value)));
             }
             let (whole, merged) = (Summary::of_samples(&times, &values), summary(&present));
+            prop_assert!(whole.agrees_with(&merged), "{whole:?} is not {merged:?}");
+            let other = Summary { mean: whole.mean + 1.0, ..whole };
+            prop_assert!(!whole.agrees_with(&other) || whole.is_empty());
             prop_assert_eq!(
                 (whole.count, whole.min, whole.max, whole.first_ts, whole.last_ts),
                 (merged.count, merged.min, merged.max, merged.first_ts, merged.last_ts)
