@@ -121,6 +121,8 @@ impl Summary {
             value_rest += value;
             hours_rest += hours;
         }
+        // Squares of values beyond 1e154 are infinite: then nothing is left to be put right.
+        let rest = if value_m2.is_finite() { value_rest * value_rest / n } else { 0.0 };
         // What the means lack by rounding (Chan, Golub, LeVeque 1983, *Algorithms for computing the sample variance*, eq. 1.7).
         Self {
             count: values.len() as u64,
@@ -131,7 +133,7 @@ impl Summary {
             first_ts: first_ts.millis(),
             last_ts: last_ts.millis(),
             mean,
-            value_m2: (value_m2 - value_rest * value_rest / n).max(0.0),
+            value_m2: (value_m2 - rest).max(0.0),
             hours_mean,
             hours_m2: (hours_m2 - hours_rest * hours_rest / n).max(0.0),
             co_moment: co_moment - value_rest * hours_rest / n,
@@ -290,6 +292,12 @@ mod tests {
             assert_eq!((whole.min, whole.max, whole.count), (merged.min, merged.max, merged.count));
             assert_eq!(whole.mean.to_bits(), merged.mean.to_bits(), "{n}");
         }
+    }
+
+    #[test]
+    fn a_spread_beyond_all_numbers_is_not_none() {
+        let (times, values) = ([at(0), at(1), at(2)], [1e200, -1e200, 3e200]);
+        assert_eq!(Summary::of_samples(&times, &values).stddev(), Some(f64::INFINITY));
     }
 
     #[test]

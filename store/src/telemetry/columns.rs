@@ -63,6 +63,9 @@ impl Columns {
 
     /// Puts readings behind these; all of them are later.
     pub(super) fn append(&mut self, mut later: Self) {
+        if later.is_empty() {
+            return;
+        }
         if self.is_empty() {
             *self = later;
             return;

@@ -106,7 +106,7 @@ pub(super) fn columns(
         let (mut chunks, mut newest, mut refused) = (0, None, None);
         let mut take = |key: Result<ChunkKey, String>, body: &[u8]| {
             chunks += 1;
-            newest = key.as_ref().ok().copied();
+            newest = key.as_ref().ok().copied().or(newest);
             match (decode(&key, body, wanted.signals), wanted.damage) {
                 (Ok(of_chunk), _) => all.append(wanted.of(of_chunk)),
                 (Err(error), OnDamage::Refuse) => refused = refused.take().or(Some(error)),
