@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 use crate::fleet::{self, Folder};
 
-const PATIENCE: Duration = Duration::from_secs(180);
+const PATIENCE: Duration = Duration::from_secs(600);
 const SETTINGS: [(&str, &str); 1] = [("ANALYTICS__EVERY", "6h")];
 const EVERY: Length = Length::from_hours(6);
 
