@@ -159,6 +159,9 @@ fn chunk_key(row: &Row<'_>) -> rusqlite::Result<Result<ChunkKey, String>> {
     })
 }
 
+/// Takes a chunk's key - its row's name where that makes no sense - and body; whether it wants more.
+type Visitor<'v> = dyn FnMut(Result<ChunkKey, String>, &[u8]) -> bool + 'v;
+
 /// Visits the next chunks that start after `after` and touch `from..to`, for as long as the visitor says that it wants more.
 fn each_chunk(
     connection: &Connection,
@@ -166,7 +169,7 @@ fn each_chunk(
     after: i64,
     from: i64,
     to: i64,
-    visit: &mut dyn FnMut(Result<ChunkKey, String>, &[u8]) -> bool,
+    visit: &mut Visitor<'_>,
 ) -> rusqlite::Result<()> {
     let query = "SELECT device, start_ms, span_ms, body FROM chunks
         WHERE device = ?1 AND start_ms > ?2 AND start_ms < ?3 AND last_ms >= ?4 ORDER BY start_ms LIMIT ?5";
