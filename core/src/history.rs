@@ -75,8 +75,7 @@ impl Readings {
     }
 
     /// The buckets of `step` that readings fall into: each one's end, and the positions of its readings.
-    #[must_use]
-    pub fn runs(&self, step: Duration, closed: Closed) -> Vec<(Timestamp, std::ops::Range<usize>)> {
+    fn runs(&self, step: Duration, closed: Closed) -> Vec<(Timestamp, std::ops::Range<usize>)> {
         let mut runs = Vec::new();
         let mut from = 0;
         while let Some(&ts) = self.times.get(from) {

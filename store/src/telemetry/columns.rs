@@ -44,6 +44,16 @@ impl Columns {
         self.times.len()
     }
 
+    /// Event time of the earliest and of the latest reading, in milliseconds.
+    pub(super) fn extent(&self) -> Option<(i64, i64)> {
+        Some((self.times.first()?.millis(), self.times.last()?.millis()))
+    }
+
+    /// Number of samples.
+    pub(super) fn samples(&self) -> u64 {
+        self.columns.iter().flatten().filter(|value| !value.is_nan()).count() as u64
+    }
+
     pub(super) fn times(&self) -> &[Timestamp] {
         &self.times
     }

@@ -73,6 +73,8 @@ struct Soak {
     beats: AtomicI64,
     /// Event time before which readings may be gone.
     horizon_ms: AtomicI64,
+    /// Event time at which the last retention that has ended began.
+    retained_ms: AtomicI64,
     samples: AtomicU64,
     reads: AtomicU64,
     /// Longest append of the present minute, in microseconds.
@@ -89,6 +91,7 @@ async fn main() -> anyhow::Result<()> {
         tenant: TenantId::parse("bench")?,
         beats: AtomicI64::new(0),
         horizon_ms: AtomicI64::new(i64::MIN),
+        retained_ms: AtomicI64::new(Fleet::time_of(0).millis()),
         samples: AtomicU64::new(0),
         reads: AtomicU64::new(0),
         longest_append_us: AtomicU64::new(0),
@@ -145,6 +148,7 @@ async fn retain(soak: &Soak) -> anyhow::Result<Verdict> {
         for (class, keep) in classes {
             soak.store.retain(&soak.tenant, class, now - keep).await?;
         }
+        soak.retained_ms.store(now.millis(), Ordering::Release);
         due = now + RETAIN_EVERY;
     }
 }
@@ -223,11 +227,13 @@ async fn tell(soak: &Soak, file: &std::path::Path) -> anyhow::Result<Verdict> {
     println!("{}", Minute::HEADER);
     while begin.elapsed().as_secs_f64() < soak.arguments.hours * 3_600.0 {
         pace.tick().await;
+        let retained = Timestamp::from_millis(soak.retained_ms.load(Ordering::Acquire));
         let size = soak.store.size().await?;
         let longest = soak.longest_append_us.swap(0, Ordering::Relaxed);
         let minute = Minute {
             seconds: begin.elapsed().as_secs_f64(),
             event_hours: soak.now().hours_since(Fleet::time_of(0)),
+            retained_hours: retained.hours_since(Fleet::time_of(0)),
             appended: soak.samples.load(Ordering::Relaxed),
             kept: size.samples,
             longest_append_ms: longest as f64 / 1e3,

@@ -15,18 +15,24 @@ use serde_json::{Value, json};
 
 use crate::fleet::{self, Folder};
 
-const PATIENCE: Duration = Duration::from_secs(600);
+const PATIENCE: Duration = Duration::from_secs(180);
 const SETTINGS: [(&str, &str); 1] = [("ANALYTICS__EVERY", "6h")];
 const EVERY: Length = Length::from_hours(6);
 
-/// Waits until a tenant's last grid step is scored; its time.
+/// Waits until a tenant's last grid step is scored; its time. How long all of it takes is the machine's affair, which trains a
+/// model a week: patience is for a week at a time.
 fn all_scored(client: &Client, bundle: &Folder) -> Timestamp {
-    let last = bundle.bundle.histories.values().filter_map(|known| known.readings.times.last()).max().unwrap();
-    let step = last.floor_to(EVERY);
-    let path = format!("/api/v1/predictions?from={step}&limit=1");
-    let arrived = || Ok((!client.get(&path)?.json()?["items"].as_array().unwrap().is_empty()).then_some(()));
-    until(PATIENCE, "the last step to be scored", arrived).unwrap();
-    step
+    let times = || bundle.bundle.histories.values().map(|known| &known.readings.times);
+    let (first, last) =
+        (times().filter_map(|t| t.first()).min().unwrap(), times().filter_map(|t| t.last()).max().unwrap());
+    let last = last.floor_to(EVERY);
+    let weeks = (1..).map(|week| *first + Length::from_days(7 * week)).take_while(|&week| week < last);
+    for step in weeks.chain([last]) {
+        let path = format!("/api/v1/predictions?from={step}&limit=1");
+        let arrived = || Ok((!client.get(&path)?.json()?["items"].as_array().unwrap().is_empty()).then_some(()));
+        until(PATIENCE, &format!("{step} to be scored"), arrived).unwrap();
+    }
+    last
 }
 
 fn text<'v>(value: &'v Value, key: &str) -> &'v str {

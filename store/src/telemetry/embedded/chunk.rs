@@ -16,7 +16,7 @@
 //! presence = one bit a reading, least first, where samples < readings; else nothing
 //! ```
 
-use harbinger_core::{Duration, Timestamp};
+use harbinger_core::{Duration, Timestamp, summary::has_missing};
 
 use super::{
     bytes::{Cursor, Reason, put_varint},
@@ -126,19 +126,16 @@ impl ChunkKey {
 }
 
 /// Encodes the readings of a chunk; all lie inside its span.
-pub(super) fn encode(key: &ChunkKey, rows: &Rows) -> Vec<u8> {
-    let mut content = Vec::with_capacity(64 + rows.len() * rows.signals().len());
-    let columns: Vec<(SignalNumber, Vec<f64>)> = (0..)
-        .zip(rows.signals())
-        .map(|(place, &signal)| (signal, rows.column(place).collect::<Vec<f64>>()))
-        .filter(|(_, column)| column.iter().any(|value| !value.is_nan()))
-        .collect();
-    put_varint(&mut content, rows.len() as u64);
+pub(super) fn encode(key: &ChunkKey, readings: &Columns) -> Vec<u8> {
+    let columns: Vec<(SignalNumber, &[f64])> =
+        readings.iter().filter(|(_, column)| column.iter().any(|value| !value.is_nan())).collect();
+    let mut content = Vec::with_capacity(64 + readings.len() * columns.len());
+    put_varint(&mut content, readings.len() as u64);
     put_varint(&mut content, columns.len() as u64);
-    let offsets: Vec<i64> = rows.times().iter().map(|ts| ts - key.start).collect();
+    let offsets: Vec<i64> = readings.times().iter().map(|ts| ts.millis() - key.start).collect();
     put_integers(&mut content, &offsets, 0);
-    for (signal, column) in &columns {
-        put_column(&mut content, *signal, column);
+    for (signal, column) in columns {
+        put_column(&mut content, signal, column);
     }
     let mut body = Vec::with_capacity(content.len() + 5);
     body.push(FORMAT);
@@ -186,12 +183,15 @@ pub(super) fn decode_columns(key: &ChunkKey, body: &[u8], wanted: Option<&[Signa
 
 fn put_column(out: &mut Vec<u8>, signal: SignalNumber, column: &[f64]) {
     put_varint(out, u64::from(signal));
+    if !has_missing(column) {
+        put_varint(out, column.len() as u64);
+        put_floats(out, column);
+        return;
+    }
     let present: Vec<f64> = column.iter().copied().filter(|value| !value.is_nan()).collect();
     put_varint(out, present.len() as u64);
-    if present.len() < column.len() {
-        let bits = |eight: &[f64]| (0..).zip(eight).map(|(bit, value)| u8::from(!value.is_nan()) << bit).sum::<u8>();
-        out.extend(column.chunks(8).map(bits));
-    }
+    let bits = |eight: &[f64]| (0..).zip(eight).map(|(bit, value)| u8::from(!value.is_nan()) << bit).sum::<u8>();
+    out.extend(column.chunks(8).map(bits));
     put_floats(out, &present);
 }
 
@@ -250,14 +250,14 @@ mod tests {
     fn readings_come_back_whatever_their_number() {
         for readings in [1, 2, 7, 8, 9, 47, 48, 1000] {
             let rows = rows(readings);
-            check_same(&decode(&key(), &encode(&key(), &rows)).unwrap(), &rows);
+            check_same(&decode(&key(), &encode(&key(), &Columns::of(&rows))).unwrap(), &rows);
         }
     }
 
     #[test]
     fn a_signal_by_itself_is_what_it_is_among_all() {
         for readings in [1, 7, 9, 48, 300] {
-            let body = encode(&key(), &rows(readings));
+            let body = encode(&key(), &Columns::of(&rows(readings)));
             let all = decode(&key(), &body).unwrap();
             for (place, &signal) in all.signals().iter().enumerate() {
                 let one = decode_columns(&key(), &body, Some(&[signal, 77])).unwrap().into_rows();
@@ -270,12 +270,12 @@ mod tests {
 
     #[test]
     fn a_chunk_of_one_reading_is_small() {
-        assert!(encode(&key(), &rows(1)).len() < 48, "{}", encode(&key(), &rows(1)).len());
+        assert!(encode(&key(), &Columns::of(&rows(1))).len() < 48, "{}", encode(&key(), &Columns::of(&rows(1))).len());
     }
 
     #[test]
     fn no_changed_byte_and_no_other_key_is_accepted() {
-        let body = encode(&key(), &rows(20));
+        let body = encode(&key(), &Columns::of(&rows(20)));
         for place in 0..body.len() {
             let mut damaged = body.clone();
             damaged[place] ^= 0x10;

@@ -109,10 +109,10 @@ pub(super) fn columns(
             newest = key.as_ref().ok().copied().or(newest);
             match (decode(&key, body, wanted.signals), wanted.damage) {
                 (Ok(of_chunk), _) => all.append(wanted.of(of_chunk)),
-                (Err(error), OnDamage::Refuse) => refused = refused.take().or(Some(error)),
+                (Err(error), OnDamage::Refuse) => refused = Some(error),
                 (Err(error), OnDamage::Skip) => tracing::error!(%error, "left out of a read of many devices"),
             }
-            all.len() < wanted.limit
+            refused.is_none() && all.len() < wanted.limit
         };
         each_chunk(connection, device, after, from, to, &mut take).map_err(fail)?;
         refused.map_or(Ok(()), Err)?;

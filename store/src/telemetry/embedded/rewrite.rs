@@ -47,11 +47,11 @@ impl DeviceWork {
         let (mut damaged, mut delete, mut chunks) = (Vec::new(), Vec::new(), Vec::new());
         let mut span = self.span;
         for cell in &self.cells {
-            let mut all = Rows::default();
+            let mut all = Columns::default();
             for (key, body) in &cell.existing {
                 delete.push(key.start);
-                match chunk::decode(key, body) {
-                    Ok(rows) => all.overlay(&rows),
+                match chunk::decode_columns(key, body, None) {
+                    Ok(of_chunk) => all.append(of_chunk),
                     Err(reason) => {
                         tracing::error!(row = key.row_name(), reason, "damaged chunk set aside: it is never served");
                         damaged.push((*key, reason));
@@ -59,23 +59,24 @@ impl DeviceWork {
                 }
             }
             all.overlay(&cell.rows);
-            signals.extend(all.signals().iter().filter(|signal| !self.known.chunk_signals.contains(signal)));
-            for (key, rows) in split(&cell.key, all) {
+            let all_signals = all.iter().map(|(signal, _)| signal);
+            signals.extend(all_signals.filter(|signal| !self.known.chunk_signals.contains(signal)));
+            for (key, readings) in split(&cell.key, all) {
                 span = self.span.min(key.span);
-                chunks.push((key, rows));
+                chunks.push((key, readings));
             }
         }
         signals.sort_unstable();
         signals.dedup();
         let changes_device = self.known.span != Some(span) || self.known.chunk_signals != signals;
         let summaries = self.summaries(&chunks);
-        let put = chunks.iter().map(|(key, rows)| new_chunk(*key, rows)).collect();
+        let put = chunks.iter().map(|(key, readings)| new_chunk(*key, readings)).collect();
         DeviceChange { device: self.device, span, signals, changes_device, damaged, delete, put, summaries }
     }
 
     /// The rows of summaries that follow from the chunks written anew: of hours with a chunk of their own, and of days with
     /// chunks no coarser than a day, all before what is still filling. Where a chunk changes, rows that are not made again go.
-    fn summaries(&self, chunks: &[(ChunkKey, Rows)]) -> NewSummaries {
+    fn summaries(&self, chunks: &[(ChunkKey, Columns)]) -> NewSummaries {
         let forgotten = self.known.forgotten.unwrap_or(i64::MIN);
         let clear = self.cells.iter().map(|cell| (cell.key.start.max(forgotten), cell.key.end())).collect();
         let newest = chunks.iter().map(|(key, _)| key.start).chain(self.newest.map(|key| key.start)).max();
@@ -92,8 +93,7 @@ impl DeviceWork {
                 Some((*key, readings.ok()?))
             })
             .collect();
-        let rewritten: Vec<(ChunkKey, Columns)> = chunks.iter().map(|(key, rows)| (*key, Columns::of(rows))).collect();
-        let fine = || rewritten.iter().chain(&neighbours).filter(|(key, _)| key.span <= Span::Day);
+        let fine = || chunks.iter().chain(&neighbours).filter(|(key, _)| key.span <= Span::Day);
         let changed = |key: &ChunkKey| Some(*key) == self.newest || chunks.iter().any(|(new, _)| new == key);
 
         let mut put = Vec::new();
@@ -120,22 +120,25 @@ impl DeviceWork {
 }
 
 /// One chunk, or chunks of a finer span where one would hold too many readings.
-fn split(key: &ChunkKey, rows: Rows) -> Vec<(ChunkKey, Rows)> {
-    let finer = key.span.finer().filter(|_| rows.len() > READINGS_BEFORE_SPLIT);
-    let Some(finer) = finer else { return vec![(*key, rows)] };
-    let span = Span::for_cadence(rows.times()).map_or(finer, |span| span.min(finer));
+fn split(key: &ChunkKey, all: Columns) -> Vec<(ChunkKey, Columns)> {
+    let finer = key.span.finer().filter(|_| all.len() > READINGS_BEFORE_SPLIT);
+    let Some(finer) = finer else { return vec![(*key, all)] };
+    let times: Vec<i64> = all.times().iter().map(|ts| ts.millis()).collect();
+    let span = Span::for_cadence(&times).map_or(finer, |span| span.min(finer));
     let mut parts = Vec::new();
-    let mut next = rows.times().first().copied();
+    let mut next = times.first().copied();
     while let Some(ts) = next {
         let part = ChunkKey::holding(key.device, ts, span);
-        let after = rows.times().partition_point(|&ts| ts < part.end());
-        next = rows.times().get(after).copied();
-        parts.push((part, rows.slice(part.start, part.end())));
+        let after = times.partition_point(|&ts| ts < part.end());
+        next = times.get(after).copied();
+        let mut readings = all.clone();
+        readings.clip(part.start, part.end());
+        parts.push((part, readings));
     }
     parts
 }
 
-fn new_chunk(key: ChunkKey, rows: &Rows) -> NewChunk {
-    let extent = rows.extent().unwrap_or((key.start, key.start));
-    NewChunk { key, extent, samples: rows.samples(), body: chunk::encode(&key, rows) }
+fn new_chunk(key: ChunkKey, readings: &Columns) -> NewChunk {
+    let extent = readings.extent().unwrap_or((key.start, key.start));
+    NewChunk { key, extent, samples: readings.samples(), body: chunk::encode(&key, readings) }
 }

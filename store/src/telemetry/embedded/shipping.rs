@@ -24,7 +24,7 @@ use harbinger_core::{TenantId, Timestamp};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::{Options, chunk, schema, tail::Extent};
-use crate::telemetry::{Error, catalog::DeviceNumber, rows::Rows};
+use crate::telemetry::{Error, catalog::DeviceNumber, columns::Columns, rows::Rows};
 pub(in crate::telemetry) use held::Held;
 pub(super) use held::{Which, held, held_rows, overlaid, read_held, readable, sent_until, to_be_sent};
 
@@ -277,7 +277,7 @@ fn keep(connection: &Connection, Verified { held, rest, missing, is_lost }: &Ver
         return Ok(0);
     };
     let state = state(connection, held.id)?.verified(*is_lost);
-    let body = chunk::encode(&held.key, rest);
+    let body = chunk::encode(&held.key, &Columns::of(rest));
     let samples = i64::try_from(rest.samples()).unwrap_or(i64::MAX);
     // It is late from now on: the server may have a part of it.
     let update =
