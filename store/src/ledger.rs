@@ -32,6 +32,7 @@ pub mod kpi;
 pub mod leases;
 pub mod models;
 pub mod orders;
+mod page_checksums;
 pub mod plans;
 pub mod predictions;
 pub mod progress;
@@ -42,6 +43,7 @@ pub mod webhooks;
 mod words;
 
 pub use engine::Engine;
+use page_checksums::State;
 pub use url::Url;
 
 /// Connections that read at the same time.
@@ -111,9 +113,9 @@ pub enum Error {
 impl From<sqlx::Error> for Error {
     fn from(error: sqlx::Error) -> Self {
         let Some(database) = error.as_database_error() else { return Self::Database(error) };
-        // The codes of SQLite and PostgreSQL, as text: SQLITE_FULL; SQLITE_IOERR_WRITE, _SHMOPEN, _SHMSIZE and _SHMMAP, which a
-        // full disk gives where a file is to grow; disk_full. Other I/O errors, of reads above all, are no want of room.
-        let full = matches!(database.code().as_deref(), Some("13" | "778" | "4618" | "4874" | "5386" | "53100"));
+        // The codes of SQLite and PostgreSQL, as text: SQLITE_FULL; SQLITE_IOERR_SHMSIZE, of the shared-memory file that cannot
+        // grow; disk_full. Other I/O errors are no want of room: a sector that cannot be read, a disk that fails.
+        let full = matches!(database.code().as_deref(), Some("13" | "4874" | "53100"));
         // 22021 is character_not_in_repertoire: valid UTF-8 lacks nothing but this.
         let holds_nul = database.code().as_deref() == Some("22021");
         match (full, holds_nul) {
@@ -127,14 +129,24 @@ impl From<sqlx::Error> for Error {
 }
 
 impl Error {
-    /// Whether the SQLite file is damaged or is none: SQLITE_CORRUPT, of any kind, or SQLITE_NOTADB.
+    /// Whether the SQLite file is damaged or is none: SQLITE_CORRUPT, of any kind, SQLITE_NOTADB, or SQLITE_IOERR_DATA, of a
+    /// page that is not what its checksum says.
     #[must_use]
     pub fn tells_of_damage(&self) -> bool {
         let chain = std::iter::successors(Some(self as &dyn std::error::Error), |error| error.source());
-        let codes = chain.filter_map(|error| error.downcast_ref::<sqlx::Error>()?.as_database_error()?.code());
-        codes.into_iter().any(|code| matches!(code.parse::<u32>().map(|code| code & 0xff), Ok(11 | 26)))
+        chain.into_iter().any(|error| error.is::<Contradicted>() || error.downcast_ref().is_some_and(of_damage))
     }
 }
+
+fn of_damage(error: &sqlx::Error) -> bool {
+    let code = error.as_database_error().and_then(|error| error.code()?.parse::<u32>().ok());
+    code.is_some_and(|code| matches!(code & 0xff, 11 | 26) || code == 8202)
+}
+
+/// The header of a SQLite file and its pages do not agree on checksums.
+#[derive(Debug, thiserror::Error)]
+#[error("the file's header is damaged: it and the pages do not agree on whether they have checksums")]
+struct Contradicted;
 
 /// The ledger.
 #[derive(Debug, Clone)]
@@ -230,15 +242,31 @@ async fn prepare(url: &Url) -> Result<(Engine, AnyConnectOptions), Error> {
     if let Some(reason) = engine.refuse(&mut connection).await.map_err(|source| open(url, source))? {
         return Err(open(url, reason));
     }
+    if url.is_file() {
+        verify_pages(&mut connection).await.map_err(|source| open(url, source))?;
+    }
     set_up(engine, &mut connection).await.map_err(|source| open(url, source))?;
     engine.migrator().run(&mut connection).await.map_err(|source| open(url, source))?;
     connection.close().await.map_err(|source| open(url, source))?;
     Ok((engine, options))
 }
 
+/// Sees to it that what is read of a SQLite file is what was written.
+async fn verify_pages(connection: &mut Connection) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    sqlx::query("PRAGMA busy_timeout=30000").execute(&mut *connection).await?;
+    if page_checksums::state(connection).await? == State::Missing {
+        page_checksums::put_in(connection).await?;
+    }
+    match page_checksums::state(connection).await? {
+        State::Verified => Ok(()),
+        State::Missing | State::Contradicted => Err(Box::new(Contradicted)),
+    }
+}
+
 fn options(url: &Url) -> Result<AnyConnectOptions, Error> {
     sqlx::any::install_default_drivers();
-    AnyConnectOptions::from_str(url.expose()).map_err(|source| open(url, source))
+    page_checksums::register();
+    AnyConnectOptions::from_str(&url.verified()).map_err(|source| open(url, source))
 }
 
 async fn set_up(engine: Engine, connection: &mut Connection) -> Result<(), sqlx::Error> {

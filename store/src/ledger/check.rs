@@ -6,9 +6,9 @@
 use std::path::Path;
 
 use harbinger_core::TenantId;
-use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, Row, any::AnyConnectOptions};
+use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, Row};
 
-use super::{Connection, Engine, Error};
+use super::{Connection, Contradicted, Engine, Error, Url, page_checksums, page_checksums::State};
 use crate::telemetry::Finding;
 
 /// What was found, and which model files there must be.
@@ -180,17 +180,24 @@ const DOCUMENTS: [(&str, &str, &str); 14] = [
 /// Verifies the SQLite ledger at `path`: the file's structure, its constraints, documents and rules.
 pub async fn check_file(path: &Path) -> Checked {
     let name = path.display().to_string();
-    match check_sqlite(&name).await {
+    match check_sqlite(path, &name).await {
         Ok(checked) => checked,
         Err(error) => Checked { findings: vec![finding(name, &error.to_string(), RESTORE)], ..Checked::default() },
     }
 }
 
-async fn check_sqlite(name: &str) -> Result<Checked, sqlx::Error> {
-    sqlx::any::install_default_drivers();
-    let options: AnyConnectOptions = format!("sqlite://{name}?mode=ro").parse()?;
-    let mut connection = options.connect().await?;
+async fn check_sqlite(path: &Path, name: &str) -> Result<Checked, Error> {
+    let mut connection = super::options(&Url::of_file_to_read(path))?.connect().await?;
     let mut findings = Vec::new();
+    match page_checksums::state(&mut connection).await {
+        Ok(State::Verified) => {}
+        // As an earlier version left it, or on its way: the next start gives it checksums.
+        Ok(State::Missing) => {
+            sqlx::query("PRAGMA checksum_verification=OFF").fetch_all(&mut connection).await?;
+        }
+        Ok(State::Contradicted) => findings.push(finding(name, &Contradicted.to_string(), RESTORE)),
+        Err(error) => findings.push(finding(name, &error.to_string(), RESTORE)),
+    }
     match keys(&mut connection, "PRAGMA integrity_check(100)").await {
         Ok(lines) => {
             let damaged = lines.into_iter().filter(|line| line != "ok");

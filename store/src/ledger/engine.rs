@@ -91,9 +91,17 @@ impl Engine {
         }
         let (encoding,): (String,) =
             sqlx::query_as("SELECT current_setting('server_encoding')").fetch_one(&mut *connection).await?;
-        let (fsync,): (String,) = sqlx::query_as("SELECT current_setting('fsync')").fetch_one(connection).await?;
+        let (fsync,): (String,) = sqlx::query_as("SELECT current_setting('fsync')").fetch_one(&mut *connection).await?;
+        let (checksums,): (String,) =
+            sqlx::query_as("SELECT current_setting('data_checksums')").fetch_one(connection).await?;
         if fsync == "off" {
             tracing::warn!("the PostgreSQL server runs with fsync off: a power failure loses what was acknowledged");
+        }
+        if checksums == "off" {
+            tracing::warn!(
+                "the PostgreSQL server runs without data checksums: a bit that changes on its disk may be served as data; \
+                 stop it and run pg_checksums --enable"
+            );
         }
         Ok((encoding != "UTF8").then(|| {
             format!("its encoding is {encoding}, not UTF8: make a database with CREATE DATABASE ... ENCODING 'UTF8'")

@@ -1,8 +1,10 @@
 //! Where a ledger is. A URL may hold a password, so it is shown without it everywhere but to the driver.
 
-use std::{fmt, path::Path};
+use std::{borrow::Cow, fmt, path::Path};
 
 use serde::{Deserialize, Serialize, Serializer};
+
+use super::page_checksums;
 
 /// What stands in place of a password.
 const HIDDEN: &str = "***";
@@ -16,7 +18,32 @@ impl Url {
     /// Of a SQLite file, which is made where it is missing.
     #[must_use]
     pub fn of_file(path: &Path) -> Self {
-        Self(format!("sqlite://{}?mode=rwc", path.display()))
+        Self::of_path(path, "rwc")
+    }
+
+    /// Of a SQLite file that is only read.
+    pub(super) fn of_file_to_read(path: &Path) -> Self {
+        Self::of_path(path, "ro")
+    }
+
+    fn of_path(path: &Path, mode: &str) -> Self {
+        // What would end the path, or begin an escape of it, in a URL.
+        let path = path.display().to_string().replace('%', "%25").replace('?', "%3F").replace('#', "%23");
+        Self(format!("sqlite://{path}?mode={mode}"))
+    }
+
+    /// Whether it is of a SQLite file: neither of a server nor in memory.
+    pub(super) fn is_file(&self) -> bool {
+        self.0.starts_with("sqlite:") && !self.0.contains(":memory:") && !self.0.contains("mode=memory")
+    }
+
+    /// What the driver is given: a SQLite file is read through the VFS that verifies its pages.
+    pub(super) fn verified(&self) -> Cow<'_, str> {
+        if !self.is_file() {
+            return Cow::Borrowed(&self.0);
+        }
+        let joint = if self.0.contains('?') { '&' } else { '?' };
+        Cow::Owned(format!("{}{joint}vfs={}", self.0, page_checksums::VFS))
     }
 
     /// Whether nothing is named.
