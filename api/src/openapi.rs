@@ -55,11 +55,41 @@ pub(crate) fn base() -> utoipa::openapi::OpenApi {
 #[expect(dead_code, reason = "carries the description only; the intake answers")]
 fn send_telemetry() {}
 
+/// `POST /write`, likewise.
+#[utoipa::path(
+    post, path = "/write", tag = "telemetry", operation_id = "write_points",
+    summary = "Send points as to InfluxDB 1.x",
+    description = "Line protocol, gzip or plain. 204 means that all of it is on disk. Lines that cannot be taken wait in \
+        quarantine while the others are stored: the answer is then 400 with `partial write`. The key may also stand in the \
+        query as `p`, or be the password of Basic; `db`, `rp`, `consistency` and `u` are taken and mean nothing here.",
+    params(("precision" = Option<String>, Query, description = "Unit of the times: ns, us, ms, s, m or h; ns unless told.")),
+    request_body(content = String, content_type = "text/plain", example = "cpu,host=fridge-7 usage=12.5 1769853600000000000"),
+    security(("key" = ["ingest"])),
+    responses((status = 204, description = "Everything is on disk"),
+        (status = 400, description = "Some lines, or the parameters, could not be taken", body = Object))
+)]
+#[expect(dead_code, reason = "carries the description only; the intake answers")]
+fn write_points() {}
+
+/// `POST /api/v2/write`, likewise.
+#[utoipa::path(
+    post, path = "/api/v2/write", tag = "telemetry", operation_id = "write_points_v2",
+    summary = "Send points as to InfluxDB 2.x or 3.x",
+    description = "As `/write`, with the key as `Authorization: Token`. `org`, `orgID` and `bucket` are taken and mean nothing here.",
+    params(("precision" = Option<String>, Query, description = "Unit of the times: ns, us, ms, s, m or h; ns unless told.")),
+    request_body(content = String, content_type = "text/plain", example = "cpu,host=fridge-7 usage=12.5 1769853600000000000"),
+    security(("key" = ["ingest"])),
+    responses((status = 204, description = "Everything is on disk"),
+        (status = 400, description = "Some lines, or the parameters, could not be taken", body = Object))
+)]
+#[expect(dead_code, reason = "carries the description only; the intake answers")]
+fn write_points_v2() {}
+
 /// The description of what the binary mounts beside these routes.
 #[must_use]
 pub fn intake() -> utoipa::openapi::OpenApi {
     #[derive(OpenApi)]
-    #[openapi(paths(send_telemetry))]
+    #[openapi(paths(send_telemetry, write_points, write_points_v2))]
     struct Intake;
     Intake::openapi()
 }

@@ -194,7 +194,8 @@ impl Service {
             .layer(axum::middleware::from_fn_with_state(
                 harbinger_api::Authorize::new(state.clone(), Scope::Ingest),
                 harbinger_api::authorize,
-            ));
+            ))
+            .layer(axum::middleware::map_request(harbinger_ingest::http::influx_credentials));
         let interface = state.clone();
         let router = harbinger_api::app_with(state, intake, Some(harbinger_api::intake_description()));
 

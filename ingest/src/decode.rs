@@ -4,13 +4,16 @@
 //! could read and a list of problems, and each problem becomes one entry in quarantine. A reading is taken whole or not
 //! at all.
 
-use std::{collections::HashSet, sync::Arc};
+use std::{borrow::Cow, collections::HashSet, sync::Arc};
 
 use harbinger_core::{DeviceEvent, DeviceKey, Reading, SignalId, Timestamp, ids::InvalidId};
 
+mod devices;
+pub(crate) mod line_protocol;
 pub mod native;
 mod topic;
 
+pub(crate) use devices::Devices;
 pub use topic::{InvalidFilter, TopicFilter};
 
 /// What a decoder may lean on: no clock of its own.
@@ -165,4 +168,22 @@ impl Names {
         self.shape.clear();
         self.shape.extend(values.iter().map(|(signal, _)| signal.clone()));
     }
+}
+
+/// Names from outside are cut where they would make a reason unreadable.
+pub(crate) fn shown(name: &str) -> Cow<'_, str> {
+    match name.char_indices().nth(60) {
+        Some((cut, _)) => Cow::Owned(format!("{}...", name.get(..cut).unwrap_or_default())),
+        None => Cow::Borrowed(name),
+    }
+}
+
+/// A signal that stands twice in a reading.
+pub(crate) fn repeated<'a>(signals: impl Iterator<Item = &'a SignalId>) -> Option<&'a SignalId> {
+    let mut signals: Vec<&SignalId> = signals.collect();
+    signals.sort_unstable();
+    signals.windows(2).find_map(|pair| match pair {
+        [a, b] if a == b => Some(*a),
+        _ => None,
+    })
 }

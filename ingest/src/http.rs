@@ -1,33 +1,40 @@
-//! The HTTP intake: `POST /api/v1/telemetry` with NDJSON or a JSON array of native objects that name their device: readings
-//! and, where they have a `code` instead of `values`, events.
+//! The HTTP intake: two routes, two dialects, one way to the store.
 //!
-//! 200 means durable, exactly as a PUBACK does; what could not be taken is in quarantine by then, and the answer lists it
-//! line by line. Who may send is decided outside: the binary's authentication puts an [`IngestTenant`] into the request.
+//! `POST /api/v1/telemetry` takes native objects that name their device, as NDJSON or a JSON array: readings and, where they
+//! have a `code` instead of `values`, events. `POST /write` and `POST /api/v2/write` ([`write`](self::write)) take InfluxDB's
+//! line protocol from whatever writes to InfluxDB.
+//!
+//! 200 and 204 mean durable, exactly as a PUBACK does; what could not be taken is in quarantine by then, and the answer says
+//! so. Who may send is decided outside: the binary's authentication puts an [`IngestTenant`] into the request.
 
 use std::sync::Arc;
 
 use axum::{
     Extension, Router,
-    body::{Body, Bytes},
+    body::Bytes,
     extract::{DefaultBodyLimit, Request, State},
-    http::{HeaderValue, StatusCode, header},
-    response::{IntoResponse, Response},
+    http::{StatusCode, header},
     routing::post,
 };
 use harbinger_core::TenantId;
 use serde::Serialize;
-use tokio::{sync::Semaphore, time::timeout};
+use tokio::sync::Semaphore;
 
-use crate::{
-    options::{HttpOptions, std_time},
-    pipeline::{NotTaken, Pipeline},
-};
+use crate::{options::HttpOptions, pipeline::Pipeline};
 
+mod body;
+mod join;
 mod lines;
+mod problem;
+mod taken;
+mod write;
 
-use lines::Taken;
+use problem::Problem;
+use taken::Taken;
+pub(crate) use write::line_protocol_precision;
+pub use write::{API_V2_WRITE_PATH, WRITE_PATH, influx_credentials};
 
-/// Path of the intake; messages that came here carry it as their topic in quarantine.
+/// Path of the native intake; messages that came here carry it as their topic in quarantine.
 pub const INTAKE_PATH: &str = "/api/v1/telemetry";
 
 /// The tenant that a request may send for. The binary's authentication layer inserts it as a request extension, after
@@ -61,53 +68,62 @@ struct Intake {
     budget: Arc<Semaphore>,
 }
 
-/// The route, to be merged into the binary's router.
+/// The routes, to be merged into the binary's router.
 pub fn router(pipeline: Pipeline, options: &HttpOptions) -> Router {
     let budget = Arc::new(Semaphore::new(options.inflight_bytes_max.bytes()));
-    Router::new().route(INTAKE_PATH, post(take_telemetry)).layer(DefaultBodyLimit::disable()).with_state(Intake {
-        pipeline,
-        options: options.clone(),
-        budget,
-    })
+    Router::new()
+        .route(INTAKE_PATH, post(take_telemetry))
+        .route(WRITE_PATH, post(write::take_points))
+        .route(API_V2_WRITE_PATH, post(write::take_points))
+        .layer(DefaultBodyLimit::disable())
+        .with_state(Intake { pipeline, options: options.clone(), budget })
 }
 
 /// Lines of a body above this size are decoded off the async threads: 500 us of decoding.
 const BLOCKING_BYTES: usize = 128 << 10;
+
+impl Intake {
+    /// Reads the body of a request, decodes it, and returns when all of it is durable.
+    async fn take(
+        &self,
+        request: Request,
+        decode: impl FnOnce(Bytes, &Pipeline) -> Taken + Send + 'static,
+    ) -> Result<Report, Problem> {
+        let (body, permit) = body::receive(request, &self.options, &self.budget).await?;
+        let pipeline = self.pipeline.clone();
+        // A client that hangs up drops this handler, and an append is not to be dropped half-way: it runs to its end by itself.
+        let task = tokio::spawn(async move {
+            let taken = if body.len() <= BLOCKING_BYTES {
+                decode(body, &pipeline)
+            } else {
+                let decoding = pipeline.clone();
+                let decoded = tokio::task::spawn_blocking(move || decode(body, &decoding)).await;
+                decoded.expect("decoding does not panic and is not aborted")
+            };
+            let outcome = taken.store(&pipeline).await;
+            drop(permit);
+            outcome
+        });
+        let report = task.await.map_err(|_| Problem::internal())?;
+        report.map_err(|error| Problem::not_taken(&error))
+    }
+}
 
 async fn take_telemetry(
     State(intake): State<Intake>,
     tenant: Option<Extension<IngestTenant>>,
     request: Request,
 ) -> Result<axum::Json<Report>, Problem> {
-    let Some(Extension(IngestTenant(tenant))) = tenant else {
-        return Err(Problem::new(StatusCode::UNAUTHORIZED, "unauthorized", "no valid key with the right to ingest"));
-    };
+    let tenant = named(tenant)?;
     let form = form_of(&request)?;
-    // Permits stand for the body from before it is read until it is durable.
-    let limit = intake.options.body_bytes_max.bytes();
-    let claimed = claimed_bytes(&request, limit)?.min(intake.options.inflight_bytes_max.bytes());
-    let claimed = u32::try_from(claimed).unwrap_or(u32::MAX);
-    let permit = Arc::clone(&intake.budget).try_acquire_many_owned(claimed).map_err(|_| Problem::busy())?;
-    let reading = timeout(std_time(intake.options.body_timeout), read_body(request.into_body(), limit));
-    let body = reading.await.map_err(|_| Problem::slow())??;
-    // A client that hangs up drops this handler, and an append is not to be dropped half-way: it runs to its end by itself.
-    let task = tokio::spawn(async move {
-        let taken = decode(&intake.pipeline, tenant, form, body).await?;
-        let outcome = taken.store(&intake.pipeline).await;
-        drop(permit);
-        outcome
-    });
-    let report = task.await.map_err(|_| Problem::internal())?;
-    report.map(axum::Json).map_err(|error| Problem::not_taken(&error))
+    let decode = move |body: Bytes, pipeline: &Pipeline| lines::decode(body, form, tenant, pipeline);
+    intake.take(request, decode).await.map(axum::Json)
 }
 
-async fn decode(pipeline: &Pipeline, tenant: TenantId, form: Form, body: Bytes) -> Result<Taken, NotTaken> {
-    let context = pipeline.context(pipeline.now());
-    if body.len() <= BLOCKING_BYTES {
-        return Ok(lines::decode(&body, form, tenant, &context));
-    }
-    let decoded = tokio::task::spawn_blocking(move || lines::decode(&body, form, tenant, &context)).await;
-    Ok(decoded.expect("decoding does not panic and is not aborted"))
+/// The tenant that authentication named.
+fn named(tenant: Option<Extension<IngestTenant>>) -> Result<TenantId, Problem> {
+    let missing = || Problem::new(StatusCode::UNAUTHORIZED, "unauthorized", "no valid key with the right to ingest");
+    tenant.map(|Extension(IngestTenant(tenant))| tenant).ok_or_else(missing)
 }
 
 /// How a body is cut into readings.
@@ -131,109 +147,4 @@ fn form_of(request: &Request) -> Result<Form, Problem> {
         "unsupported_media_type",
         "the content type must be application/x-ndjson, or application/json with an array",
     ))
-}
-
-/// The bytes that a request may bring: what it says, or the limit where it does not say.
-fn claimed_bytes(request: &Request, limit: usize) -> Result<usize, Problem> {
-    let length = request.headers().get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
-    match length {
-        Some(length) if length > limit => Err(Problem::too_large(limit)),
-        Some(length) => Ok(length),
-        None => Ok(limit),
-    }
-}
-
-async fn read_body(body: Body, limit: usize) -> Result<Bytes, Problem> {
-    axum::body::to_bytes(body, limit).await.map_err(|error| {
-        let mut cause = Some(&error as &dyn std::error::Error);
-        while let Some(inner) = cause {
-            if inner.to_string().contains("length limit exceeded") {
-                return Problem::too_large(limit);
-            }
-            cause = inner.source();
-        }
-        Problem::new(StatusCode::BAD_REQUEST, "incomplete_body", "the body ended early")
-    })
-}
-
-/// An error by RFC 9457.
-#[derive(Debug)]
-struct Problem {
-    status: StatusCode,
-    code: &'static str,
-    detail: String,
-    retry_after_seconds: Option<u32>,
-}
-
-#[derive(Serialize)]
-struct ProblemBody<'a> {
-    #[serde(rename = "type")]
-    kind: String,
-    title: &'a str,
-    status: u16,
-    code: &'a str,
-    detail: &'a str,
-}
-
-impl Problem {
-    fn new(status: StatusCode, code: &'static str, detail: impl Into<String>) -> Self {
-        Self { status, code, detail: detail.into(), retry_after_seconds: None }
-    }
-
-    fn retry_after(self, seconds: u32) -> Self {
-        Self { retry_after_seconds: Some(seconds), ..self }
-    }
-
-    fn too_large(limit: usize) -> Self {
-        let detail = format!("the body is larger than {limit} bytes; send it in parts");
-        Self::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", detail)
-    }
-
-    /// A commit takes milliseconds, so a second later there is room.
-    fn busy() -> Self {
-        let detail = "too much is waiting to be stored; nothing of this request was taken";
-        Self::new(StatusCode::TOO_MANY_REQUESTS, "intake_full", detail).retry_after(1)
-    }
-
-    fn slow() -> Self {
-        Self::new(StatusCode::REQUEST_TIMEOUT, "body_too_slow", "the body did not arrive in time; nothing was taken")
-    }
-
-    fn internal() -> Self {
-        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "the request failed; nothing is known of its readings")
-    }
-
-    fn not_taken(error: &NotTaken) -> Self {
-        use harbinger_store::telemetry::Error as Store;
-        match error {
-            NotTaken::Store(Store::Full { .. }) => {
-                let detail = "no room to store telemetry; nothing of this request was taken";
-                Self::new(StatusCode::INSUFFICIENT_STORAGE, "storage_full", detail).retry_after(30)
-            }
-            NotTaken::Store(_) | NotTaken::Registrar(_) => {
-                tracing::warn!(%error, cause = ?std::error::Error::source(error), "telemetry by HTTP was refused");
-                let detail = "telemetry cannot be stored now; nothing of this request was taken";
-                Self::new(StatusCode::SERVICE_UNAVAILABLE, "storage_unavailable", detail).retry_after(10)
-            }
-        }
-    }
-}
-
-impl IntoResponse for Problem {
-    fn into_response(self) -> Response {
-        let body = ProblemBody {
-            kind: format!("urn:harbinger:problem:{}", self.code),
-            title: self.status.canonical_reason().unwrap_or_default(),
-            status: self.status.as_u16(),
-            code: self.code,
-            detail: &self.detail,
-        };
-        let mut response = (self.status, axum::Json(body)).into_response();
-        let headers = response.headers_mut();
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
-        if let Some(seconds) = self.retry_after_seconds {
-            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
-        }
-        response
-    }
 }

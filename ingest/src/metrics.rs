@@ -115,6 +115,7 @@ pub struct Metrics {
     acknowledged: Counter,
     undelivered: Counter,
     devices_registered: Counter,
+    texts_left_out: Counter,
 }
 
 /// The counters at one instant.
@@ -171,6 +172,7 @@ impl Default for Metrics {
             acknowledged: Counter::default(),
             undelivered: Counter::default(),
             devices_registered: Counter::default(),
+            texts_left_out: Counter::default(),
         }
     }
 }
@@ -189,6 +191,8 @@ impl Metrics {
         r.register("mqtt_acknowledged", "MQTT messages acknowledged by PUBACK", self.acknowledged.clone());
         r.register("mqtt_undelivered", "Messages of ours that a subscriber was too slow for", self.undelivered.clone());
         r.register("devices_registered", "Devices registered because they reported", self.devices_registered.clone());
+        let help = "Fields of line protocol left out since they are texts";
+        r.register("text_fields_left_out", help, self.texts_left_out.clone());
     }
 
     /// The counters now.
@@ -229,6 +233,10 @@ impl Metrics {
 
     pub(crate) fn undelivered(&self) {
         self.undelivered.inc();
+    }
+
+    pub(crate) fn texts_left_out(&self, fields: u64) {
+        self.texts_left_out.inc_by(fields);
     }
 
     pub(crate) fn registered(&self, devices: usize) {

@@ -89,6 +89,10 @@ pub struct PipelineOptions {
     pub devices_per_tenant_max: usize,
     /// Signals in one reading; a reading with more goes to quarantine. The widest device known to us reports some 300.
     pub signals_per_reading_max: usize,
+    /// Tags of line protocol that name the device, the first that is there; further tags become part of the signals' names.
+    /// `host` before `device`, since agents give their machine as `host` and use `device` for disks and the like: two machines
+    /// would become one device `sda1`. Only `device` where a gateway sends for many.
+    pub device_tags: Vec<String>,
     /// Largest payload of one message that is decoded; a larger one goes to quarantine and is acknowledged, since MQTT 3.1.1
     /// cannot refuse it and it would come back for ever. About 1,300 readings of 6 values.
     pub payload_bytes_max: ByteSize,
@@ -105,6 +109,7 @@ impl Default for PipelineOptions {
             unknown_devices_by_tenant: BTreeMap::new(),
             devices_per_tenant_max: 1_000_000,
             signals_per_reading_max: 1_000,
+            device_tags: vec!["host".to_owned(), "device".to_owned()],
             payload_bytes_max: ByteSize(256 << 10),
             inflight_bytes_max: ByteSize(64 << 20),
         }

@@ -154,6 +154,11 @@ impl Pipeline {
         }
     }
 
+    /// Tags of line protocol that name a device, the first that is there.
+    pub(crate) fn device_tags(&self) -> &[String] {
+        &self.0.options.device_tags
+    }
+
     /// Forgets that a device was let in, since it was deleted: when it reports again it is a stranger.
     pub fn forget(&self, key: &DeviceKey) {
         let mut devices = self.0.devices.write().unwrap_or_else(PoisonError::into_inner);
@@ -174,19 +179,25 @@ impl Pipeline {
         devices.get(&key.tenant).is_some_and(|known| known.contains(&key.device))
     }
 
+    /// Those of `keys` that were not let in since the start, with their places there.
+    fn strangers(&self, keys: &[&DeviceKey]) -> (Vec<usize>, Vec<DeviceKey>) {
+        let devices = self.0.devices.read().unwrap_or_else(PoisonError::into_inner);
+        let is_admitted = |key: &DeviceKey| devices.get(&key.tenant).is_some_and(|known| known.contains(&key.device));
+        let strangers = keys.iter().enumerate().filter(|(_, key)| !is_admitted(key));
+        strangers.map(|(place, &key)| (place, key.clone())).unzip()
+    }
+
     /// Lets devices in or says why not, one answer a key. Asks the registry only for those not let in before.
     pub(crate) async fn admit(
         &self,
-        keys: &[DeviceKey],
+        keys: &[&DeviceKey],
         seen_at: Timestamp,
     ) -> Result<Vec<Result<(), String>>, RegistrarError> {
         let mut answers: Vec<Result<(), String>> = keys.iter().map(|_| Ok(())).collect();
-        let mut asked: Vec<usize> = (0..keys.len()).collect();
-        asked.retain(|&i| keys.get(i).is_some_and(|key| !self.is_admitted(key)));
+        let (asked, asked_keys) = self.strangers(keys);
         if asked.is_empty() {
             return Ok(answers);
         }
-        let asked_keys: Vec<DeviceKey> = asked.iter().filter_map(|&i| keys.get(i).cloned()).collect();
         let known = self.0.registrar.known(&asked_keys).await?;
         let mut admitted = Vec::new();
         let mut fresh = Vec::new();
@@ -385,7 +396,8 @@ impl Intake {
         if strangers.is_empty() {
             return Ok(());
         }
-        let answers = self.pipeline.admit(&strangers, seen_at).await?;
+        let keys: Vec<&DeviceKey> = strangers.iter().collect();
+        let answers = self.pipeline.admit(&keys, seen_at).await?;
         for place in places {
             let Place::Route(number) = place else { continue };
             match asked.get(number).and_then(|&stranger| answers.get(stranger)) {

@@ -28,7 +28,7 @@ mod suite;
 pub use catalog::ARRIVAL_SIGNAL;
 pub use embedded::{Copied, EmbeddedStore, Finding, Options, Progress, backup, check};
 pub use memory::MemoryStore;
-pub use remote::{Failure, InfluxDb, Remote, Settings, VictoriaMetrics, WriteApi};
+pub use remote::{Failure, InfluxDb, Remote, Settings, VictoriaMetrics, WriteApi, line_protocol};
 pub use spooled::{SpoolOptions, SpooledStore};
 
 /// What a telemetry store could not do.

@@ -221,3 +221,15 @@ mod tests {
         assert_eq!(stubborn.kill().unwrap().code(), None);
     }
 }
+
+/// The Python that `scripts/install-test-needs` sets up, where it has these modules; where it has not, says so.
+#[must_use]
+pub fn python(modules: &str) -> Option<PathBuf> {
+    let python = crate::workspace_root().join("target/test-python/bin/python");
+    let ready = Command::new(&python).args(["-c", &format!("import {modules}")]).output();
+    if ready.is_ok_and(|ended| ended.status.success()) {
+        return Some(python);
+    }
+    eprintln!("left out: {} has no {modules}: run scripts/install-test-needs", python.display());
+    None
+}

@@ -14,6 +14,8 @@ mod fleet;
 mod full_disk;
 #[path = "end_to_end/gateway.rs"]
 mod gateway;
+#[path = "end_to_end/influx_clients.rs"]
+mod influx_clients;
 #[path = "end_to_end/kill_nine.rs"]
 mod kill_nine;
 #[path = "end_to_end/no_look_ahead.rs"]

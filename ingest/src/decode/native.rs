@@ -21,7 +21,7 @@ use serde::{
 };
 use serde_json::value::RawValue;
 
-use super::{Context, Decoded, Decoder, Names, Problem, Route, Stream, TopicFilter};
+use super::{Context, Decoded, Decoder, Names, Problem, Route, Stream, TopicFilter, repeated, shown};
 
 mod line;
 
@@ -185,14 +185,6 @@ impl<'de> Visitor<'de> for ReadingVisitor<'_> {
     }
 }
 
-/// Names from outside are cut where they would make a reason unreadable.
-fn shown(name: &str) -> Cow<'_, str> {
-    match name.char_indices().nth(60) {
-        Some((cut, _)) => Cow::Owned(format!("{}...", name.get(..cut).unwrap_or_default())),
-        None => Cow::Borrowed(name),
-    }
-}
-
 /// Text, borrowed from the payload wherever it holds no escape.
 struct Text<'de>(Cow<'de, str>);
 
@@ -288,23 +280,13 @@ impl<'de> Visitor<'de> for ValuesSeed<'_> {
             return Err(A::Error::custom("values: empty"));
         }
         if !as_before {
-            if let Some(twice) = repeated(&values) {
+            if let Some(twice) = repeated(values.iter().map(|(signal, _)| signal)) {
                 return Err(A::Error::custom(format!("values.{}: given twice", shown(twice.as_str()))));
             }
             self.names.keep_shape(&values);
         }
         Ok(values)
     }
-}
-
-/// A signal that stands twice in a reading.
-fn repeated(values: &[(SignalId, f64)]) -> Option<&SignalId> {
-    let mut signals: Vec<&SignalId> = values.iter().map(|(signal, _)| signal).collect();
-    signals.sort_unstable();
-    signals.windows(2).find_map(|pair| match pair {
-        [a, b] if a == b => Some(*a),
-        _ => None,
-    })
 }
 
 /// Reads one value; `None` for `null`.

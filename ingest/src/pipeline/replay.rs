@@ -8,8 +8,8 @@ use harbinger_store::{
 use super::{NotTaken, Pipeline};
 use crate::{
     admission::Tenants,
-    decode::{Context, Decoded, Names, native},
-    http::INTAKE_PATH,
+    decode::{Context, Decoded, Devices, Names, line_protocol::series::Reader, native},
+    http::{INTAKE_PATH, line_protocol_precision},
 };
 
 /// Why a message stays in quarantine.
@@ -46,10 +46,18 @@ impl Pipeline {
         let context = self.context(message.received_at);
         let mut decoded = Decoded::default();
         let still = |reason: String| ReplayError::Still { reasons: vec![reason] };
+        let owner = || message.tenant.clone().ok_or_else(|| still("it belongs to no tenant".to_owned()));
         if message.topic == INTAKE_PATH {
-            let tenant = message.tenant.as_ref().ok_or_else(|| still("it belongs to no tenant".to_owned()))?;
-            native::read_line(&message.payload, tenant, &context, &mut Names::default(), &mut decoded)
+            let mut devices = Devices::of(owner()?);
+            native::read_line(&message.payload, &mut devices, &context, &mut Names::default(), &mut decoded)
                 .map_err(still)?;
+        } else if let Some(precision) = line_protocol_precision(&message.topic) {
+            let mut devices = Devices::of(owner()?);
+            let mut reader = Reader::new(self.device_tags(), precision, &context);
+            match reader.read(&message.payload, &mut devices).map_err(still)?.reading {
+                Some((_, reading)) => decoded.readings.push(reading),
+                None => decoded.empty += 1,
+            }
         } else {
             self.decode_again(entry, &context, &mut decoded).map_err(still)?;
         }
@@ -57,8 +65,8 @@ impl Pipeline {
             let reasons = decoded.problems.into_iter().map(|problem| problem.reason).collect();
             return Err(ReplayError::Still { reasons });
         }
-        let mut keys: Vec<_> = decoded.readings.iter().map(|reading| reading.key.clone()).collect();
-        keys.extend(decoded.events.iter().map(|event| event.key.clone()));
+        let mut keys: Vec<_> = decoded.readings.iter().map(|reading| &reading.key).collect();
+        keys.extend(decoded.events.iter().map(|event| &event.key));
         keys.sort_unstable();
         keys.dedup();
         for answer in self.admit(&keys, message.received_at).await.map_err(NotTaken::from)? {

@@ -11,7 +11,7 @@ use super::Latest;
 
 mod http;
 mod influx;
-mod line_protocol;
+pub mod line_protocol;
 mod settings;
 mod victoria;
 mod write;

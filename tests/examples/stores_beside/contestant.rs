@@ -29,12 +29,21 @@ const DATABASE: &str = "postgres";
 /// Who takes part.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Contestant {
-    /// Our binary: `POST /api/v1/telemetry`, native lines. It answers when the batch is synced.
-    Harbinger,
+    /// Our binary: `POST /write`, line protocol, or native lines. It answers when the batch is synced.
+    Harbinger(Dialect),
     /// `POST /write`, line protocol. It answers before anything is on disk.
     VictoriaMetrics,
     /// `COPY` into a table, one transaction a payload. It answers when the transaction is synced.
     Postgres(Table),
+}
+
+/// What our binary is sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Dialect {
+    /// Line protocol: the bytes that VictoriaMetrics is sent.
+    LineProtocol,
+    /// Lines of native JSON.
+    Native,
 }
 
 /// The table that PostgreSQL copies into.
@@ -51,7 +60,8 @@ pub(crate) enum Table {
 impl fmt::Display for Contestant {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Harbinger => "harbinger",
+            Self::Harbinger(Dialect::LineProtocol) => "harbinger",
+            Self::Harbinger(Dialect::Native) => "harbinger, native lines",
             Self::VictoriaMetrics => "VictoriaMetrics",
             Self::Postgres(Table::Wide) => "PostgreSQL COPY, wide, no index",
             Self::Postgres(Table::WideIndexed) => "PostgreSQL COPY, wide, index",
@@ -89,7 +99,7 @@ pub(crate) struct Running {
 }
 
 enum Started {
-    Harbinger { server: Server, key: String },
+    Harbinger { server: Server, key: String, dialect: Dialect },
     VictoriaMetrics(VictoriaMetrics),
     Postgres(Postgres),
 }
@@ -100,7 +110,7 @@ impl Running {
         let folder = arguments.temporary_folder()?;
         let data = folder.path().join("data");
         let server = match contestant {
-            Contestant::Harbinger => Some(start_harbinger(data)?),
+            Contestant::Harbinger(dialect) => Some(start_harbinger(data, dialect)?),
             Contestant::VictoriaMetrics => VictoriaMetrics::start(&data)?.map(Started::VictoriaMetrics),
             Contestant::Postgres(table) => {
                 let server = Postgres::start_with(&POSTGRES_SETTINGS)?;
@@ -124,7 +134,9 @@ impl Running {
 
     fn writer(&self) -> anyhow::Result<Writer> {
         Ok(match &self.server {
-            Started::Harbinger { server, key } => Writer::Harbinger(Connection::open(server.api, Some(key))?),
+            Started::Harbinger { server, key, dialect } => {
+                Writer::Harbinger(Connection::open(server.api, Some(key))?, *dialect)
+            }
             Started::VictoriaMetrics(server) => Writer::VictoriaMetrics(Connection::open(server.address, None)?),
             Started::Postgres(server) => Writer::Postgres(Session::open(&server.url(DATABASE))?),
         })
@@ -133,7 +145,7 @@ impl Running {
     /// A connection to ask questions over HTTP.
     pub(crate) fn reader(&self) -> anyhow::Result<Connection> {
         match &self.server {
-            Started::Harbinger { server, key } => Connection::open(server.api, Some(key)),
+            Started::Harbinger { server, key, .. } => Connection::open(server.api, Some(key)),
             Started::VictoriaMetrics(server) => Connection::open(server.address, None),
             Started::Postgres(_) => bail!("PostgreSQL is not asked over HTTP"),
         }
@@ -144,10 +156,10 @@ impl Running {
     pub(crate) fn settle(self) -> anyhow::Result<(Self, Option<Kept>)> {
         let data = self.data();
         let (server, size) = match self.server {
-            Started::Harbinger { mut server, .. } => {
+            Started::Harbinger { mut server, dialect, .. } => {
                 server.process.terminate(PATIENCE)?;
                 let size = compact(data.join("telemetry.db"))?;
-                (start_harbinger(data)?, Some(size))
+                (start_harbinger(data, dialect)?, Some(size))
             }
             Started::VictoriaMetrics(server) => {
                 server.merge()?;
@@ -173,10 +185,10 @@ impl Running {
     }
 }
 
-fn start_harbinger(data: PathBuf) -> anyhow::Result<Started> {
+fn start_harbinger(data: PathBuf, dialect: Dialect) -> anyhow::Result<Started> {
     let server = Server::start(&data, &[])?;
     let key = server.key("bench", SCOPES)?;
-    Ok(Started::Harbinger { server, key })
+    Ok(Started::Harbinger { server, key, dialect })
 }
 
 /// Compacts a closed data file; how much it then holds and takes.
@@ -205,7 +217,7 @@ fn bytes_of(data: &std::path::Path) -> anyhow::Result<u64> {
 
 /// One connection that payloads are written on.
 pub(crate) enum Writer {
-    Harbinger(Connection),
+    Harbinger(Connection, Dialect),
     VictoriaMetrics(Connection),
     Postgres(Session),
 }
@@ -214,12 +226,12 @@ impl Writer {
     /// Writes a payload of so many readings and waits until it is acknowledged.
     pub(crate) fn write(&mut self, payload: &[u8], readings: usize) -> anyhow::Result<()> {
         match self {
-            Self::Harbinger(connection) => {
+            Self::Harbinger(connection, Dialect::Native) => {
                 let answer = connection.ask("POST", "/api/v1/telemetry", "application/x-ndjson", payload)?;
                 let accepted = answer.json()?["accepted"].as_u64();
                 ensure!(accepted == Some(readings as u64), "{readings} readings were sent: {}", answer.text());
             }
-            Self::VictoriaMetrics(connection) => {
+            Self::Harbinger(connection, Dialect::LineProtocol) | Self::VictoriaMetrics(connection) => {
                 let answer = connection.ask("POST", "/write?precision=ms", "text/plain", payload)?;
                 ensure!(answer.status == 204, "{}: {}", answer.status, answer.text());
             }

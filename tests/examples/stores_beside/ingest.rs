@@ -11,13 +11,18 @@ use harbinger_core::Reading;
 
 use crate::{
     Arguments,
-    contestant::{Contestant, Running, Table, Writer},
+    contestant::{Contestant, Dialect, Running, Table, Writer},
     figures::Figure,
     fill::fill,
     fleet::{Fleet, SIGNALS, Values},
     median,
     payload::{self, SAMPLES},
 };
+
+/// Ours, in the dialect whose bytes VictoriaMetrics is sent too.
+const OURS: Contestant = Contestant::Harbinger(Dialect::LineProtocol);
+/// Ours in its own dialect, which is told beside.
+const NATIVE: Contestant = Contestant::Harbinger(Dialect::Native);
 
 /// Beside whom, and how many times as fast ours is to be.
 const PEERS: [(Contestant, f64); 4] = [
@@ -28,10 +33,11 @@ const PEERS: [(Contestant, f64); 4] = [
 ];
 
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<Vec<Figure>> {
-    let mut ours = Vec::new();
+    let (mut ours, mut native) = (Vec::new(), Vec::new());
     let mut theirs: Vec<Vec<f64>> = vec![Vec::new(); PEERS.len()];
     for round in 0..arguments.rounds {
-        ours.extend(rate(Contestant::Harbinger, arguments, round)?);
+        ours.extend(rate(OURS, arguments, round)?);
+        native.extend(rate(NATIVE, arguments, round)?);
         for ((peer, _), rates) in PEERS.iter().zip(&mut theirs) {
             rates.extend(rate(*peer, arguments, round)?);
         }
@@ -40,7 +46,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<Vec<Figure>> {
     let told = |who: Contestant, rates: &[f64]| {
         Figure::new(case, format!("{who}, median"), median(rates.iter().copied()), "samples/s")
     };
-    let mut figures = vec![told(Contestant::Harbinger, &ours)];
+    let mut figures = vec![told(OURS, &ours), told(NATIVE, &native)];
     for ((peer, goal), rates) in PEERS.iter().zip(&theirs).filter(|(_, rates)| !rates.is_empty()) {
         let ratio = median(ours.iter().zip(rates).map(|(ours, theirs)| ours / theirs));
         figures.push(told(*peer, rates));

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use harbinger_core::Reading;
 
-use crate::contestant::{Contestant, Table};
+use crate::contestant::{Contestant, Dialect, Table};
 
 /// Samples of a payload, which is a commit; to the next whole reading below.
 pub(crate) const SAMPLES: usize = 10_000;
@@ -12,8 +12,8 @@ pub(crate) const SAMPLES: usize = 10_000;
 /// Readings in the form that a contestant takes.
 pub(crate) fn encode(contestant: Contestant, readings: &[Reading]) -> Vec<u8> {
     let line = match contestant {
-        Contestant::Harbinger => native_line,
-        Contestant::VictoriaMetrics => influx_line,
+        Contestant::Harbinger(Dialect::Native) => native_line,
+        Contestant::Harbinger(Dialect::LineProtocol) | Contestant::VictoriaMetrics => influx_line,
         Contestant::Postgres(Table::Wide | Table::WideIndexed) => wide_row,
         Contestant::Postgres(Table::NarrowIndexed) => narrow_rows,
     };
@@ -40,7 +40,7 @@ fn native_line(text: &mut String, reading: &Reading) {
 }
 
 fn influx_line(text: &mut String, reading: &Reading) {
-    append!(text, "telemetry,device={} ", reading.key.device.as_str().replace([' ', ',', '='], "_"));
+    append!(text, "harbinger,device={} ", reading.key.device.as_str().replace([' ', ',', '='], "_"));
     for (place, (signal, value)) in reading.values.iter().enumerate() {
         append!(text, "{}{signal}={value}", if place > 0 { "," } else { "" });
     }

@@ -16,7 +16,7 @@ use serde_json::Value;
 
 use crate::{
     Arguments,
-    contestant::{Contestant, Running},
+    contestant::{Contestant, Dialect, Running},
     figures::{Figure, Latencies},
     fill::fill,
     fleet::{BEAT_MS, Fleet, SIGNALS, Values},
@@ -35,7 +35,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<Vec<Figure>> {
     let devices = (arguments.stored / (DAY_BEATS * SIGNALS)).max(1);
     let fleet = || Fleet::new("device", devices, Values::Walk, 0);
     let mut contestants = Vec::new();
-    for contestant in [Contestant::Harbinger, Contestant::VictoriaMetrics] {
+    for contestant in [Contestant::Harbinger(Dialect::Native), Contestant::VictoriaMetrics] {
         let Some(running) = Running::start(contestant, arguments)? else { continue };
         fill(&running, fleet()?.take(devices * DAY_BEATS), arguments.connections)?;
         contestants.push(running.settle()?.0);
@@ -108,14 +108,14 @@ fn ask(
 ) -> anyhow::Result<Duration> {
     let (from, to) = (Fleet::time_of(0), Fleet::time_of(DAY_BEATS as i64));
     let (path, points): (String, fn(&Value) -> Option<usize>) = match contestant {
-        Contestant::Harbinger => {
+        Contestant::Harbinger(_) => {
             let step = step.map_or_else(|| "limit=10000".to_owned(), |step| format!("step={step}"));
             let path = format!("/api/v1/devices/{device}/telemetry?signal={signal}&from={from}&to={to}&{step}");
             (path, |answer| Some(answer["items"].as_array()?.len()))
         }
         _ => {
             // Its range holds both its ends. A step's average is that of the readings before it, as ours.
-            let series = format!("telemetry_{signal}{{device=\"{device}\"}}");
+            let series = format!("harbinger_{signal}{{device=\"{device}\"}}");
             let (query, first, last, step) = match step {
                 None => (series, from, to - BEAT, BEAT),
                 Some(step) => (format!("avg_over_time({series}[{step}])"), from + step, to, step),

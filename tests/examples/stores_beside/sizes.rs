@@ -11,7 +11,7 @@ use harbinger_tests::workspace_root;
 
 use crate::{
     Arguments,
-    contestant::{Contestant, Running},
+    contestant::{Contestant, Dialect, Running},
     figures::Figure,
     fill::fill,
     fleet::{Fleet, SIGNALS, Values},
@@ -46,7 +46,7 @@ fn compare<R: Iterator<Item = Reading> + Send>(
     readings: impl Fn() -> anyhow::Result<R>,
 ) -> anyhow::Result<Vec<Figure>> {
     let theirs = bytes_a_sample(arguments, Contestant::VictoriaMetrics, readings()?)?;
-    let ours = bytes_a_sample(arguments, Contestant::Harbinger, readings()?)?;
+    let ours = bytes_a_sample(arguments, Contestant::Harbinger(Dialect::Native), readings()?)?;
     let case = format!("size, {name}");
     let figure = |who: &str, bytes: f64| Figure::new(&case, who, bytes, "B/sample");
     let goal = theirs.map_or(goal, |theirs| theirs.min(goal));

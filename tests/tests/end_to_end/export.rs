@@ -162,17 +162,6 @@ fn an_export_of_a_live_fleet_leaves_out_what_is_new() {
     });
 }
 
-/// The Python that `scripts/install-test-needs` sets up; where it is not, says so.
-fn python() -> Option<PathBuf> {
-    let python = workspace_root().join("target/test-python/bin/python");
-    let ready = Command::new(&python).args(["-c", "import duckdb, pandas, pyarrow"]).output();
-    if ready.is_ok_and(|ended| ended.status.success()) {
-        return Some(python);
-    }
-    eprintln!("left out: {} has no pandas, pyarrow and duckdb: run scripts/install-test-needs", python.display());
-    None
-}
-
 /// What the API says of all readings and events, in the words of `tests/python/read_parquet.py`.
 fn truth(client: &Client) -> Value {
     let (mut rows, mut rows_of_devices) = (0, BTreeMap::new());
@@ -220,7 +209,7 @@ fn check_reader(read: &Value, truth: &Value, signals: &Value) {
 
 #[test]
 fn pandas_and_duckdb_read_what_the_api_says() {
-    let Some(python) = python() else { return };
+    let Some(python) = python("duckdb, pandas, pyarrow") else { return };
     let full = full();
     let place = tempfile::tempdir().unwrap();
     let out = place.path().join("fleet");

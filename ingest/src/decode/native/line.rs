@@ -2,33 +2,34 @@
 
 use std::fmt;
 
-use harbinger_core::{DeviceId, DeviceKey, SignalId, TenantId, Timestamp};
+use harbinger_core::{SignalId, Timestamp};
 use serde::{
     Deserializer as _,
     de::{Error as _, MapAccess, Visitor},
 };
 
-use super::{EventFields, ReadingFields, Text, TimeSeed, ValuesSeed, shown};
-use crate::decode::{Context, Decoded, Names};
+use super::{EventFields, ReadingFields, Text, TimeSeed, ValuesSeed};
+use crate::decode::{Context, Decoded, Devices, Names, shown};
 
-/// Reads one line and adds what it holds to `out`.
+/// Reads one line and adds what it holds to `out`; the place of its device in `devices`.
 ///
 /// # Errors
 /// Words for the quarantine, with the place.
 pub(crate) fn read_line(
     line: &[u8],
-    tenant: &TenantId,
+    devices: &mut Devices,
     context: &Context,
     names: &mut Names,
     out: &mut Decoded,
-) -> Result<(), String> {
+) -> Result<usize, String> {
     let mut deserializer = serde_json::Deserializer::from_slice(line);
     let fields = deserializer
-        .deserialize_map(LineVisitor { context, names })
+        .deserialize_map(LineVisitor { devices: &mut *devices, context, names })
         .and_then(|fields| deserializer.end().map(|()| fields))
         .map_err(|error| error.to_string())?;
     let device = fields.device.ok_or("device: missing, the line must name its device")?;
-    let (key, ts) = (DeviceKey::new(tenant.clone(), device), fields.ts);
+    let key = devices.key(device).ok_or("device: unknown")?.clone();
+    let ts = fields.ts;
     match (fields.values, fields.code) {
         (Some(values), None) => ReadingFields { ts, values }.take(key, context, out),
         (None, Some(code)) => {
@@ -38,13 +39,14 @@ pub(crate) fn read_line(
         (Some(_), Some(_)) => return Err("code: a line is a reading with values or an event with code".to_owned()),
         (None, None) => return Err("values: missing".to_owned()),
     }
-    Ok(())
+    Ok(device)
 }
 
 /// The fields that either has.
 #[derive(Default)]
 struct LineFields<'de> {
-    device: Option<DeviceId>,
+    /// Its place.
+    device: Option<usize>,
     ts: Option<Timestamp>,
     values: Option<Vec<(SignalId, f64)>>,
     code: Option<Text<'de>>,
@@ -53,6 +55,7 @@ struct LineFields<'de> {
 }
 
 struct LineVisitor<'a> {
+    devices: &'a mut Devices,
     context: &'a Context,
     names: &'a mut Names,
 }
@@ -71,7 +74,7 @@ impl<'de> Visitor<'de> for LineVisitor<'_> {
             match field.0.as_ref() {
                 "device" if fields.device.is_none() => {
                     let text: Text<'de> = map.next_value()?;
-                    let device = DeviceId::parse(&text.0).map_err(|e| A::Error::custom(format!("device: {e}")))?;
+                    let device = self.devices.place(&text.0).map_err(|e| A::Error::custom(format!("device: {e}")))?;
                     fields.device = Some(device);
                 }
                 "ts" if fields.ts.is_none() => fields.ts = Some(map.next_value_seed(TimeSeed(self.context))?),

@@ -14,7 +14,7 @@ use std::fmt::Write;
 use harbinger_core::{DeviceKey, SignalId, TenantId, Timestamp, history::Readings};
 
 /// The measurement of every point.
-pub(super) const MEASUREMENT: &str = "harbinger";
+pub const MEASUREMENT: &str = "harbinger";
 
 /// Names of tags and of InfluxQL's time column: a signal of such a name would hide behind it.
 const RESERVED: [&str; 4] = ["time", "tenant", "device", "db"];
@@ -38,7 +38,8 @@ pub(super) fn encode_name(id: &str) -> String {
 }
 
 /// The id that [`encode_name`] was given.
-pub(super) fn decode_name(name: &str) -> String {
+#[must_use]
+pub fn decode_name(name: &str) -> String {
     let mut parts = name.split('%');
     let mut id = parts.next().unwrap_or_default().to_owned();
     for part in parts {
@@ -79,7 +80,7 @@ pub(super) fn series(database: Option<&str>, tenant: &TenantId, key: &DeviceKey)
 }
 
 /// Request bodies of about `bytes_max` with the samples that `takes` lets through.
-pub(super) fn bodies(
+pub fn bodies(
     database: Option<&str>,
     devices: &[(DeviceKey, Readings)],
     bytes_max: usize,
