@@ -96,6 +96,8 @@ fn intake(state: &ApiState) -> Router {
     let taken = || async { axum::Json(json!({ "accepted": 0, "quarantined": [] })) };
     Router::new()
         .route("/api/v1/telemetry", axum::routing::post(taken))
+        .route("/write", axum::routing::post(taken))
+        .route("/api/v2/write", axum::routing::post(taken))
         .route_layer(from_fn_with_state(guard, authorize))
 }
 

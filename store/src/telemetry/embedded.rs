@@ -32,6 +32,7 @@ use super::{
     Appended, Batch, DataClass, Deleted, DeviceExtent, Error, Latest, QuarantineEntry, StoreSize, TelemetryStore,
     Windows, catalog::is_nameless,
 };
+use checkpointer::Checkpointer;
 use compactor::{Compactor, Job};
 use reader::OnDamage;
 use shared::{Reader, Shared};
@@ -40,6 +41,7 @@ use writer::{Command, Reply, Writer};
 mod bytes;
 mod changes;
 mod check;
+mod checkpointer;
 mod chunk;
 mod column;
 mod compactor;
@@ -147,13 +149,16 @@ impl EmbeddedStore {
         };
         let (commands, receiver) = mpsc::channel(options.queue_batches.max(1));
         let (job_sender, job_receiver) = jobs::channel();
+        let (due, is_due) = jobs::channel();
         let (sequence, log_bytes) = (loaded.sequence, loaded.log_bytes);
         let shared = Arc::new(Shared::new(options, loaded));
-        let writer = Writer::new(shared.clone(), connection, receiver, job_sender.clone(), sequence, log_bytes);
+        let writer = Writer::new(shared.clone(), connection, receiver, job_sender.clone(), due, sequence, log_bytes);
         let compactor = Compactor::new(shared.clone(), commands.downgrade());
+        let checkpointer = Checkpointer::new(shared.clone(), commands.downgrade());
         let threads = vec![
             spawn("telemetry-writer", move || writer.run())?,
             spawn("telemetry-compactor", move || compactor.run(&job_receiver))?,
+            spawn("telemetry-checkpointer", move || checkpointer.run(&is_due))?,
         ];
         let threads = Mutex::new(threads);
         Ok(Arc::new(Self { shared, commands: Some(commands), jobs: job_sender, threads, lock }))

@@ -3,7 +3,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    path::{Path, PathBuf},
+    path::Path,
     process::Command,
     sync::atomic::{AtomicBool, Ordering},
     time::Duration,
@@ -13,7 +13,7 @@ use harbinger_bundle::Bundle;
 use harbinger_core::Timestamp;
 use harbinger_tests::{
     http::Client,
-    process::{Process, harbinger_binary},
+    process::{Process, harbinger_binary, python},
     server::{Place, SCOPES, Server, harbinger, until},
     workspace_root,
 };

@@ -22,6 +22,7 @@ use super::{
     reader::{chunk_covering, chunks_starting, newest_chunk},
     retention,
     rewrite::{Cell, DeviceWork},
+    schema,
     shared::Shared,
     summaries::Level,
     tail::{Device, Extent, Frozen},
@@ -224,6 +225,8 @@ impl Compactor {
 
     /// Gives pages that nothing uses back to the disk, as long as nobody waits for the writer.
     fn shrink(&self) -> Result<(), Error> {
+        // The writer copies the WAL before it cuts it: it shall find little to copy.
+        schema::checkpoint(&*self.shared.reader()?).map_err(self.shared.failure("copy its log"))?;
         loop {
             let is_more = self.ask(Command::Shrink)?;
             if !is_more || self.shared.stopping.load(Ordering::Acquire) {

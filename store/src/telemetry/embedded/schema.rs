@@ -36,9 +36,12 @@ pub(super) const FORMAT: i64 = 3;
 /// and indexes take a page each, and an append as well, which touches a few rows here and there.
 const PAGE_BYTES: u32 = 2048;
 
-/// Pages in the WAL before the writer copies them into the data file: 16 MiB, so that a page written again and again is
-/// copied once, and a restart reads little.
-const CHECKPOINT_PAGES: u32 = (16 << 20) / PAGE_BYTES;
+/// Pages in the WAL before they are copied into the data file: 24 MiB, so that a page written again and again is copied once,
+/// and a restart reads little.
+pub(super) const CHECKPOINT_PAGES: u32 = (24 << 20) / PAGE_BYTES;
+
+/// Pages in the WAL before the commit at hand copies them, because the checkpointer does not keep up.
+const LATE_CHECKPOINT_PAGES: u32 = 4 * CHECKPOINT_PAGES;
 
 /// How long a connection waits for another's lock.
 const BUSY_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(10);
@@ -190,11 +193,23 @@ fn configure(connection: &Connection, pages_max: Option<u32>) -> rusqlite::Resul
     connection.pragma_update_and_check(None, "journal_mode", "WAL", |_| Ok(()))?;
     connection.pragma_update(None, "synchronous", "FULL")?;
     connection.pragma_update(None, "cache_size", -32_768)?;
-    connection.pragma_update_and_check(None, "wal_autocheckpoint", CHECKPOINT_PAGES, |_| Ok(()))?;
+    connection.pragma_update_and_check(None, "wal_autocheckpoint", LATE_CHECKPOINT_PAGES, |_| Ok(()))?;
     if let Some(pages) = pages_max {
         connection.pragma_update_and_check(None, "max_page_count", pages, |_| Ok(()))?;
     }
     Ok(())
+}
+
+/// Pages in the WAL that are not in the data file yet.
+pub(super) fn pages_to_copy(connection: &Connection) -> rusqlite::Result<u32> {
+    let mut statement = connection.prepare_cached("PRAGMA wal_checkpoint(NOOP)")?;
+    let (held, copied): (i64, i64) = statement.query_row([], |row| Ok((row.get(1)?, row.get(2)?)))?;
+    Ok(u32::try_from(held.saturating_sub(copied)).unwrap_or(0))
+}
+
+/// Copies what is committed from the WAL into the data file, as far as nobody has to wait for it, and syncs.
+pub(super) fn checkpoint(connection: &Connection) -> rusqlite::Result<()> {
+    connection.prepare_cached("PRAGMA wal_checkpoint(PASSIVE)")?.query_row([], |_| Ok(()))
 }
 
 /// Pages that one step of shrinking moves: some milliseconds for which an append may have to wait.

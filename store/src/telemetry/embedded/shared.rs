@@ -28,6 +28,8 @@ pub(super) struct Shared {
     pub(super) room: watch::Sender<bool>,
     /// Whether a compaction is asked for or under way.
     pub(super) compacting: AtomicBool,
+    /// Whether the WAL is being copied into the data file.
+    pub(super) checkpointing: AtomicBool,
     /// Whether the store is going: long work stops at the next place where it may.
     pub(super) stopping: AtomicBool,
     pub(super) samples_in_chunks: AtomicI64,
@@ -47,6 +49,7 @@ impl Shared {
             appended: watch::Sender::new(sequence.unsigned_abs()),
             room: watch::Sender::new(true),
             compacting: AtomicBool::new(false),
+            checkpointing: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
             samples_in_chunks: AtomicI64::new(samples_in_chunks),
             damaged: AtomicU64::new(damaged),

@@ -56,6 +56,8 @@ pub(super) enum Command {
     ForgetQuarantined(TenantId, i64, Reply<()>),
     /// Deletes everything that a device has outside the tail.
     Delete(DeviceNumber, Reply<Deleted>),
+    /// Copies from the WAL into the data file what the checkpointer has left.
+    Checkpoint(Reply<()>),
     /// Gives some pages that nothing uses back to the disk; whether there is more to do and nobody waits.
     Shrink(Reply<bool>),
     /// Moves chunks on their way to a remote server.
@@ -79,6 +81,7 @@ pub(super) struct Writer {
     connection: Connection,
     commands: mpsc::Receiver<Command>,
     compactor: std::sync::mpsc::Sender<Job>,
+    checkpointer: std::sync::mpsc::Sender<()>,
     /// The numbers given so far, those of the transaction at hand among them.
     catalog: Catalog,
     cache: ChunkCache,
@@ -104,6 +107,7 @@ impl Writer {
         connection: Connection,
         commands: mpsc::Receiver<Command>,
         compactor: std::sync::mpsc::Sender<Job>,
+        checkpointer: std::sync::mpsc::Sender<()>,
         sequence: i64,
         live_bytes: u64,
     ) -> Self {
@@ -115,6 +119,7 @@ impl Writer {
             connection,
             commands,
             compactor,
+            checkpointer,
             catalog,
             cache,
             sequence,
@@ -144,6 +149,7 @@ impl Writer {
                 }
                 Command::Expire(expired, reply) => drop(reply.send(self.expire(&expired))),
                 Command::Delete(device, reply) => drop(reply.send(self.delete(device))),
+                Command::Checkpoint(reply) => drop(reply.send(self.checkpoint())),
                 Command::Shrink(reply) => drop(reply.send(self.shrink())),
                 Command::Ship(step, reply) => drop(reply.send(self.ship(&step))),
                 Command::Close(reply) => {
@@ -304,6 +310,18 @@ impl Writer {
         }
     }
 
+    /// Has the WAL copied into the data file where it is long. Where it cannot be asked how long it is, SQLite does it in time.
+    fn mind_the_wal(&self) {
+        let is_due = schema::pages_to_copy(&self.connection).is_ok_and(|pages| pages >= schema::CHECKPOINT_PAGES);
+        if is_due && !self.shared.checkpointing.swap(true, Ordering::AcqRel) && self.checkpointer.send(()).is_err() {
+            self.shared.checkpointing.store(false, Ordering::Release);
+        }
+    }
+
+    fn checkpoint(&self) -> Result<(), Error> {
+        schema::checkpoint(&self.connection).map_err(self.shared.failure("copy its log"))
+    }
+
     fn freeze(&mut self) -> Result<(), Error> {
         self.shared.tail_mut().freeze(self.sequence);
         self.live_bytes = 0;
@@ -433,7 +451,10 @@ impl Writer {
         let worked = begun.and_then(|()| work(&self.connection));
         let (error, at_commit) = match worked {
             Ok(result) => match self.connection.execute_batch("COMMIT") {
-                Ok(()) => return Ok(result),
+                Ok(()) => {
+                    self.mind_the_wal();
+                    return Ok(result);
+                }
                 Err(error) => (error, true),
             },
             Err(error) => (error, false),
