@@ -185,6 +185,18 @@ fn forward_lines(output: impl Read + Send + 'static, sender: Sender<Happening>) 
     })
 }
 
+/// The Python that `scripts/install-test-needs` sets up, where it has these modules; where it has not, says so.
+#[must_use]
+pub fn python(modules: &str) -> Option<PathBuf> {
+    let python = crate::workspace_root().join("target/test-python/bin/python");
+    let ready = Command::new(&python).args(["-c", &format!("import {modules}")]).output();
+    if ready.is_ok_and(|ended| ended.status.success()) {
+        return Some(python);
+    }
+    eprintln!("left out: {} has no {modules}: run scripts/install-test-needs", python.display());
+    None
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -220,16 +232,4 @@ mod tests {
         stubborn.wait_for_line(PATIENCE, |line| (line == "ready").then_some(())).unwrap();
         assert_eq!(stubborn.kill().unwrap().code(), None);
     }
-}
-
-/// The Python that `scripts/install-test-needs` sets up, where it has these modules; where it has not, says so.
-#[must_use]
-pub fn python(modules: &str) -> Option<PathBuf> {
-    let python = crate::workspace_root().join("target/test-python/bin/python");
-    let ready = Command::new(&python).args(["-c", &format!("import {modules}")]).output();
-    if ready.is_ok_and(|ended| ended.status.success()) {
-        return Some(python);
-    }
-    eprintln!("left out: {} has no {modules}: run scripts/install-test-needs", python.display());
-    None
 }

@@ -72,8 +72,7 @@ pub(super) async fn state(connection: &mut Connection) -> Result<State, sqlx::Er
     })
 }
 
-/// What puts a checksum into every page. Not in a write-ahead log: a log takes from its file whether it needs checksums when
-/// it is opened, which is before these statements have changed that.
+/// What puts a checksum into every page. Not in a write-ahead log: what lies there has none until it is copied into the file.
 const STATEMENTS: [&str; 9] = [
     // For a file that was interrupted between the two that move rows.
     "PRAGMA checksum_verification=OFF",

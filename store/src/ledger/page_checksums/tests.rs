@@ -102,6 +102,27 @@ async fn a_flipped_bit_is_named_by_check_and_never_served() {
     }
 }
 
+/// What is on the disk when a process is killed: the file, and the log that it did not come to copy.
+#[tokio::test]
+async fn what_only_the_log_holds_survives_a_kill() {
+    let folder = tempfile::tempdir().unwrap();
+    let (path, killed) = (folder.path().join("ledger.db"), folder.path().join("killed.db"));
+    let log = |path: &Path| path.with_extension("db-wal");
+    let ledger = Ledger::open(&path).await.unwrap();
+    let mut tx = ledger.write().await.unwrap();
+    sqlx::query("INSERT INTO tenants (tenant, created_wall) VALUES ('acme', 1)").execute(&mut *tx).await.unwrap();
+    tx.commit().await.unwrap();
+    for (from, to) in [(path.clone(), killed.clone()), (log(&path), log(&killed))] {
+        fs_err::copy(from, to).unwrap();
+    }
+    assert!(fs_err::metadata(log(&killed)).unwrap().len() > 0, "the log was copied already: nothing is tried");
+    ledger.close().await;
+
+    Ledger::open(&killed).await.unwrap().close().await;
+    assert_eq!(check_file(&killed).await.findings, []);
+    assert_eq!(dump(&killed)["tenants"].as_ref().map(Vec::len), Ok(1));
+}
+
 #[tokio::test]
 async fn a_ledger_without_checksums_gets_them_wherever_it_was_interrupted() {
     let folder = tempfile::tempdir().unwrap();
