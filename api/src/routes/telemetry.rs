@@ -3,7 +3,6 @@
 //! `asked` reads the parameters, the store's range query does the work, `views` shows what comes as JSON, NDJSON or CSV.
 
 use axum::{
-    Json as Answer,
     body::Body,
     extract::State,
     http::{HeaderMap, header},
@@ -12,6 +11,7 @@ use axum::{
 use futures::stream;
 use harbinger_core::DeviceKey;
 use harbinger_store::telemetry::{SharedStore, query::Place};
+use serde::Serialize;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
@@ -30,6 +30,8 @@ mod parameters;
 mod views;
 
 const NDJSON: &str = "application/x-ndjson";
+/// What a reading of one signal takes as JSON, and some more.
+const ITEM_BYTES: usize = 96;
 
 /// Telemetry of many devices: readings in order of device and time, or with `step` functions of them in buckets, in order of
 /// device, time and signal. With `Accept: text/csv` or `application/x-ndjson` all of it in one answer; `limit` and `cursor`
@@ -59,7 +61,7 @@ async fn range(
     }
     let rows = asked.page(&*state.telemetry, after.as_ref(), limit + 1).await?;
     let view = |row| RangeItem::new(row, &asked);
-    Ok(Answer(Page::of(rows, limit, asked::LIST, |row| asked.cursor(&row.place()), view)).into_response())
+    Ok(json(&Page::of(rows, limit, asked::LIST, |row| asked.cursor(&row.place()), view)))
 }
 
 /// Streams page after page: memory does not grow with the answer, and no read lasts long.
@@ -94,20 +96,34 @@ async fn of_device(
     State(state): State<ApiState>,
     Path(device): Path<String>,
     Query(parameters): Query<DeviceParameters>,
-) -> Result<Answer<Page<DeviceItem>>> {
+) -> Result<Response> {
     let Ok(id) = device.parse() else { return Err(Error::not_found("device", &device)) };
-    let found = devices::find_one(&state, DeviceKey::new(caller.tenant.clone(), id)).await?;
+    let key = DeviceKey::new(caller.tenant.clone(), id);
+    // Where the end is told, readings themselves tell that the device exists: one look-up less.
+    let ends = parameters.has_end();
+    let found = if ends { devices::take(key.clone()) } else { devices::find_one(&state, key.clone()).await? };
     let page = parameters.page();
     let limit = page.limit()?;
     let (asked, after) = parameters.read(caller.tenant, found)?;
-    if asked.buckets.is_none() {
-        let rows = asked.page(&*state.telemetry, after.as_ref(), limit + 1).await?;
-        let key = |row: &Item| asked.cursor(&row.place());
-        return Ok(Answer(Page::of(rows, limit, asked::LIST, key, DeviceItem::new)));
+    // Buckets come whole.
+    let (after, wanted) = if asked.buckets.is_none() { (after, limit + 1) } else { (None, usize::MAX) };
+    let mut rows = asked.page(&*state.telemetry, after.as_ref(), wanted).await?;
+    if ends && rows.is_empty() {
+        devices::find_one(&state, key).await?;
     }
-    let mut rows = asked.page(&*state.telemetry, None, usize::MAX).await?;
+    if asked.buckets.is_none() {
+        let key = |row: &Item| asked.cursor(&row.place());
+        return Ok(json(&Page::of(rows, limit, asked::LIST, key, DeviceItem::new)));
+    }
     rows.sort_by(|a, b| a.place().signal.cmp(&b.place().signal));
-    Ok(Answer(Page::whole(rows.into_iter().map(DeviceItem::new).collect())))
+    Ok(json(&Page::whole(rows.into_iter().map(DeviceItem::new).collect())))
+}
+
+/// A page as JSON, in room that is made for it at once: it may hold ten thousand readings.
+fn json<T: Serialize>(page: &Page<T>) -> Response {
+    let mut text = Vec::with_capacity(ITEM_BYTES * (page.items.len() + 1));
+    serde_json::to_writer(&mut text, page).expect("names and numbers are always JSON");
+    ([(header::CONTENT_TYPE, "application/json")], text).into_response()
 }
 
 /// The routes of telemetry.

@@ -128,7 +128,7 @@ pub(super) struct Asked {
 /// A row of the answer.
 pub(super) enum Item {
     Reading(Row),
-    Bucket(Bucket),
+    Bucket(Box<Bucket>),
 }
 
 impl Item {
@@ -150,7 +150,7 @@ impl Asked {
         match &self.buckets {
             Some(buckets) => {
                 let rows = query::buckets(store, &self.query, buckets, after, limit).await?;
-                Ok(rows.into_iter().map(Item::Bucket).collect())
+                Ok(rows.into_iter().map(|bucket| Item::Bucket(Box::new(bucket))).collect())
             }
             None => {
                 let rows = query::readings(store, &self.query, self.gap_after, after, limit).await?;
@@ -251,6 +251,11 @@ impl RangeParameters {
 }
 
 impl DeviceParameters {
+    /// Whether the range says itself where it ends.
+    pub(super) fn has_end(&self) -> bool {
+        self.to.is_some()
+    }
+
     pub(super) fn page(&self) -> PageQuery {
         PageQuery { limit: self.limit, cursor: self.cursor.clone() }
     }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use harbinger_core::{DeviceId, Duration, SignalId, Timestamp};
-use harbinger_store::telemetry::query::{Bucket, Function, Row};
+use harbinger_store::telemetry::query::{Bucket, Function, Row, Values};
 use serde::{Serialize, Serializer};
 use utoipa::ToSchema;
 
@@ -25,7 +25,7 @@ pub(super) enum RangeItem {
         /// Value by signal.
         #[schema(value_type = BTreeMap<String, f64>)]
         #[serde(serialize_with = "as_map")]
-        values: Vec<(SignalId, f64)>,
+        values: Values,
         /// How long the device was silent before, where gaps are asked for and that is one.
         #[serde(skip_serializing_if = "Option::is_none")]
         gap_seconds: Option<f64>,
@@ -75,8 +75,8 @@ impl Value {
     }
 }
 
-fn as_map<S: Serializer>(values: &[(SignalId, f64)], serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_map(values.iter().map(|(signal, value)| (signal, value)))
+fn as_map<S: Serializer>(values: &Values, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_map(values.iter())
 }
 
 fn seconds(gap: Duration) -> f64 {
@@ -91,7 +91,7 @@ impl RangeItem {
             }
             Item::Bucket(bucket) => {
                 let values = functions(asked).iter().map(|&f| (f.as_str(), Value::of(&bucket, f))).collect();
-                let Bucket { device, signal, span, .. } = bucket;
+                let Bucket { device, signal, span, .. } = *bucket;
                 Self::Bucket { device, signal, from: span.from, to: span.to, values }
             }
         }
@@ -129,7 +129,7 @@ pub(super) fn csv_rows(items: Vec<Item>, asked: &Asked) -> Vec<u8> {
             match item {
                 Item::Reading(Row { device, ts, values, gap }) => {
                     let gap = gap.map_or_else(String::new, |gap| seconds(gap).to_string());
-                    for (signal, value) in values {
+                    for (signal, value) in values.iter() {
                         out.write_record([
                             device.as_str(),
                             &ts.to_string(),
@@ -140,7 +140,7 @@ pub(super) fn csv_rows(items: Vec<Item>, asked: &Asked) -> Vec<u8> {
                     }
                 }
                 Item::Bucket(bucket) => {
-                    let Bucket { device, signal, span, .. } = &bucket;
+                    let Bucket { device, signal, span, .. } = &*bucket;
                     let mut cells =
                         vec![device.to_string(), signal.to_string(), span.from.to_string(), span.to.to_string()];
                     cells.extend(functions(asked).iter().map(|&function| Value::of(&bucket, function).cell()));
@@ -164,10 +164,10 @@ pub(super) enum DeviceItem {
         /// Value by signal.
         #[schema(value_type = BTreeMap<String, f64>)]
         #[serde(serialize_with = "as_map")]
-        values: Vec<(SignalId, f64)>,
+        values: Values,
     },
     /// One signal in one bucket.
-    Bucket(BucketView),
+    Bucket(Box<BucketView>),
 }
 
 /// One signal in one bucket of time.
@@ -201,18 +201,21 @@ impl DeviceItem {
     pub(super) fn new(item: Item) -> Self {
         match item {
             Item::Reading(Row { ts, values, .. }) => Self::Reading { ts, values },
-            Item::Bucket(Bucket { span, signal, summary, .. }) => Self::Bucket(BucketView {
-                ts: span.to,
-                signal,
-                count: summary.count,
-                mean: summary.mean,
-                min: summary.min,
-                max: summary.max,
-                first: summary.first,
-                last: summary.last,
-                stddev: summary.stddev().unwrap_or_default(),
-                slope_per_hour: summary.slope_per_hour(),
-            }),
+            Item::Bucket(bucket) => {
+                let Bucket { span, signal, summary, .. } = *bucket;
+                Self::Bucket(Box::new(BucketView {
+                    ts: span.to,
+                    signal,
+                    count: summary.count,
+                    mean: summary.mean,
+                    min: summary.min,
+                    max: summary.max,
+                    first: summary.first,
+                    last: summary.last,
+                    stddev: summary.stddev().unwrap_or_default(),
+                    slope_per_hour: summary.slope_per_hour(),
+                }))
+            }
         }
     }
 }
