@@ -6,6 +6,7 @@
 
 pub mod calibration;
 pub mod forest;
+mod life;
 mod model;
 mod rows;
 mod score;
@@ -19,7 +20,8 @@ use harbinger_core::{
     history::{DeviceHistory, Readings},
 };
 
-pub use model::{ComponentModel, Error, FORMAT, Family, HorizonModel, Model, Quality};
+pub use life::LifeModel;
+pub use model::{ComponentModel, Error, FORMAT, Family, HorizonModel, Model, Quality, Ranker};
 pub use score::{Prediction, TopSignal, curve, score};
 pub(crate) use score::{name_features, score_with_basis};
 pub use train::{TrainOptions, default_every, default_horizons, train};

@@ -1,19 +1,28 @@
 //! Features of a device at a time *t*: a pure function of what was known at *t*.
 //!
 //! Windows are windows in time and end at *t*; missing stays missing (NaN). Beside a device's own windows stand its
-//! deviation from the devices of the same hardware model (a drift of one against its cohort is the strongest early sign),
-//! the change against its own longer past, counts and recency of its events, and the age of the component.
+//! deviation from the devices of the same hardware model (a drift of one against its cohort is a strong early sign), the
+//! change against its own longer past and against its baseline, which is how it was when it was new or had just been
+//! repaired, counts and recency of its events, and the age of the component. Signals of devices that change between operating
+//! [`regimes`] are told within them.
 //!
 //! **Invariant**: nothing after *t* is read, so training, scoring a bundle and the live service compute the same bits.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, BTreeSet},
+};
 
 use harbinger_core::{
-    ComponentId, DeviceEvent, Duration, HardwareModelId, SignalId, Summary, Timestamp,
+    ComponentId, DeviceEvent, Duration, HardwareModelId, SignalId, Summary, TimeRange, Timestamp,
     fleet::{Maintenance, MaintenanceAction},
     history::{Readings, Timeline, window},
 };
 use serde::{Deserialize, Serialize};
+
+pub mod regimes;
+
+use regimes::Regimes;
 
 /// Event codes beyond this many (the most frequent are kept) would make a feature space that no fleet can fill.
 const MAX_CODES: usize = 64;
@@ -27,8 +36,10 @@ pub struct Windows {
     pub short: Duration,
     /// What is compared with the cohort.
     pub mid: Duration,
-    /// What the latest past is compared with; nothing before it is read.
+    /// What the latest past is compared with; but for the baseline nothing before it is read.
     pub long: Duration,
+    /// How long a device is taken for healthy after its first reading, or after a replacement.
+    pub baseline: Duration,
 }
 
 impl Windows {
@@ -41,6 +52,7 @@ impl Windows {
                 short: Duration::from_hours(3),
                 mid: Duration::from_hours(24),
                 long: Duration::from_days(7),
+                baseline: Duration::from_days(3),
             }
         } else {
             Self {
@@ -48,11 +60,12 @@ impl Windows {
                 short: Duration::from_hours(24),
                 mid: Duration::from_days(7),
                 long: Duration::from_days(30),
+                baseline: Duration::from_days(10),
             }
         }
     }
 
-    /// How far before *t* a feature may look.
+    /// How far before *t* a feature may look, the baseline apart.
     #[must_use]
     pub fn lookback(&self) -> Duration {
         Duration::from_millis(self.long.millis() + self.step.millis())
@@ -93,12 +106,16 @@ pub enum Feature {
     MidMax(SignalId),
     /// Least-squares slope over the middle window, per hour.
     MidSlope(SignalId),
+    /// Least-squares slope over the long window, per hour.
+    LongSlope(SignalId),
     /// Newest less oldest value of the long window: what a counter grew by.
     LongChange(SignalId),
     /// (short mean - long mean) / long standard deviation: change against the device's own past.
     OwnDeviation(SignalId),
     /// (middle mean - cohort's middle mean) / cohort's standard deviation.
     CohortDeviation(SignalId),
+    /// Middle mean less the mean of the device's baseline.
+    BaselineChange(SignalId),
     /// Events of a code in the middle window.
     MidEvents(String),
     /// Events of a code in the long window.
@@ -124,9 +141,11 @@ impl Feature {
             | Self::MidMin(s)
             | Self::MidMax(s)
             | Self::MidSlope(s)
+            | Self::LongSlope(s)
             | Self::LongChange(s)
             | Self::OwnDeviation(s)
-            | Self::CohortDeviation(s) => s.as_str(),
+            | Self::CohortDeviation(s)
+            | Self::BaselineChange(s) => s.as_str(),
             Self::MidEvents(code) | Self::LongEvents(code) | Self::SinceEvent(code) => code,
             Self::Staleness => "staleness",
             Self::ComponentAge => "component age",
@@ -136,7 +155,7 @@ impl Feature {
     /// What the number is, in words.
     #[must_use]
     pub fn words(&self, windows: &Windows) -> String {
-        let Windows { short, mid, long, .. } = windows;
+        let Windows { short, mid, long, baseline, .. } = windows;
         match self {
             Self::Last(s) => format!("newest {s}"),
             Self::ShortMean(s) => format!("mean {s} of the last {short}"),
@@ -146,10 +165,14 @@ impl Feature {
             Self::MidMin(s) => format!("lowest {s} of the last {mid}"),
             Self::MidMax(s) => format!("highest {s} of the last {mid}"),
             Self::MidSlope(s) => format!("trend of {s} per hour over {mid}"),
+            Self::LongSlope(s) => format!("trend of {s} per hour over {long}"),
             Self::LongChange(s) => format!("change of {s} over {long}"),
             Self::OwnDeviation(s) => format!("{s} of the last {short} against its own {long} in standard deviations"),
             Self::CohortDeviation(s) => {
                 format!("{s} of the last {mid} against devices of its model in standard deviations")
+            }
+            Self::BaselineChange(s) => {
+                format!("{s} of the last {mid} less its first {baseline} since it was new or repaired")
             }
             Self::MidEvents(code) => format!("{code} events in the last {mid}"),
             Self::LongEvents(code) => format!("{code} events in the last {long}"),
@@ -161,7 +184,7 @@ impl Feature {
 }
 
 /// Which numbers make a row, in which order. Chosen from training data and kept with the model.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct FeatureSpace {
     /// The windows.
     pub windows: Windows,
@@ -169,6 +192,8 @@ pub struct FeatureSpace {
     pub features: Vec<Feature>,
     signals: Vec<SignalId>,
     codes: Vec<String>,
+    /// Where devices change between regimes: signals are told within them.
+    regimes: Option<Regimes>,
 }
 
 /// What is known of one device; only what lies at or before *t* is used for a row at *t*.
@@ -197,7 +222,7 @@ impl FeatureSpace {
         let mut codes: Vec<String> = frequent.into_iter().take(MAX_CODES).map(|(code, _)| code.clone()).collect();
         codes.sort();
         let signals: Vec<SignalId> = signals.into_iter().collect();
-        let per_signal: [fn(SignalId) -> Feature; 11] = [
+        let per_signal: [fn(SignalId) -> Feature; 13] = [
             Feature::Last,
             Feature::ShortMean,
             Feature::MidMean,
@@ -206,9 +231,11 @@ impl FeatureSpace {
             Feature::MidMin,
             Feature::MidMax,
             Feature::MidSlope,
+            Feature::LongSlope,
             Feature::LongChange,
             Feature::OwnDeviation,
             Feature::CohortDeviation,
+            Feature::BaselineChange,
         ];
         let per_code: [fn(String) -> Feature; 3] = [Feature::MidEvents, Feature::LongEvents, Feature::SinceEvent];
         let mut features: Vec<Feature> =
@@ -218,7 +245,22 @@ impl FeatureSpace {
             features.push(Feature::Staleness);
         }
         features.push(Feature::ComponentAge);
-        Self { windows, features, signals, codes }
+        Self { windows, features, signals, codes, regimes: None }
+    }
+
+    /// The same space, with signals told within regimes.
+    #[must_use]
+    pub fn with_regimes(self, regimes: Option<Regimes>) -> Self {
+        Self { regimes, ..self }
+    }
+
+    /// Readings as features see them: [`Known`] and cohorts are made of these.
+    #[must_use]
+    pub fn view<'a>(&self, readings: &'a Readings) -> Cow<'a, Readings> {
+        match &self.regimes {
+            Some(regimes) => Cow::Owned(regimes.within(readings)),
+            None => Cow::Borrowed(readings),
+        }
     }
 
     /// Numbers in a row.
@@ -231,8 +273,9 @@ impl FeatureSpace {
     #[must_use]
     pub fn device_row(&self, known: &Known<'_>, t: Timestamp) -> Vec<f64> {
         let mut row = Vec::with_capacity(self.width());
+        let baseline = self.baseline(known, t);
         for signal in &self.signals {
-            self.signal_features(known, signal, t, &mut row);
+            self.signal_features(known, signal, t, baseline, &mut row);
         }
         let from = t - self.windows.long;
         let start = known.events.partition_point(|event| event.ts <= from);
@@ -256,8 +299,15 @@ impl FeatureSpace {
         row
     }
 
-    fn signal_features(&self, known: &Known<'_>, signal: &SignalId, t: Timestamp, row: &mut Vec<f64>) {
-        let Windows { step, short, mid, long } = self.windows;
+    fn signal_features(
+        &self,
+        known: &Known<'_>,
+        signal: &SignalId,
+        t: Timestamp,
+        baseline: Option<TimeRange>,
+        row: &mut Vec<f64>,
+    ) {
+        let Windows { step, short, mid, long, .. } = self.windows;
         let buckets = known.timeline.signal(signal);
         // What came after the last whole bucket, where t lies between two bucket ends.
         let tail = tail_of(known.readings, signal, t.floor_to(step), t);
@@ -271,10 +321,27 @@ impl FeatureSpace {
         row.push(if mid_summary.is_empty() { f64::NAN } else { mid_summary.min });
         row.push(if mid_summary.is_empty() { f64::NAN } else { mid_summary.max });
         row.push(mid_summary.slope_per_hour().unwrap_or(f64::NAN));
+        row.push(long.slope_per_hour().unwrap_or(f64::NAN));
         row.push(if long.is_empty() { f64::NAN } else { long.last - long.first });
         row.push(deviation(&short, &long));
         let cohort = known.cohort.map_or(Summary::EMPTY, |cohort| window(cohort.signal(signal), t - mid, t));
         row.push(deviation(&mid_summary, &cohort));
+        let healthy = baseline.map_or(Summary::EMPTY, |range| window(buckets, range.from, range.to));
+        row.push(match (mid_summary.mean(), healthy.mean()) {
+            (Some(now), Some(healthy)) => now - healthy,
+            _ => f64::NAN,
+        });
+    }
+
+    /// The whole buckets of the baseline that are over at `t`: from the last replacement on, or from the first reading.
+    fn baseline(&self, known: &Known<'_>, t: Timestamp) -> Option<TimeRange> {
+        let Windows { step, baseline, .. } = self.windows;
+        let begin = match baseline_begin(known.maintenance, t) {
+            // The bucket of the replacement holds what was before it.
+            Some(replaced) => replaced.ceil_to(step),
+            None => known.readings.times.first()?.ceil_to(step) - step,
+        };
+        Some(TimeRange { from: begin, to: (begin + baseline).min(t) }).filter(|range| range.from < range.to)
     }
 
     fn staleness(&self, readings: &Readings, t: Timestamp) -> f64 {
@@ -312,6 +379,14 @@ fn event_features(recent: &[DeviceEvent], code: &str, t: Timestamp, mid_from: Ti
     row.push(of_code().filter(|event| event.ts > mid_from).count() as f64);
     row.push(of_code().count() as f64);
     row.push(of_code().next_back().map_or(f64::NAN, |event| t.hours_since(event.ts)));
+}
+
+/// When the last replacement of any component at or before `t` was: from then on a device's signals are taken for those of a
+/// healthy one.
+#[must_use]
+pub fn baseline_begin(maintenance: &[Maintenance], t: Timestamp) -> Option<Timestamp> {
+    let replaced = |m: &&Maintenance| m.ts <= t && m.action == MaintenanceAction::Replaced;
+    maintenance.iter().rev().find(replaced).map(|m| m.ts)
 }
 
 /// Hours since the component was last replaced at or before `t`, or else since the device was installed.
@@ -448,19 +523,52 @@ mod tests {
         }
     }
 
-    /// Only what lies inside the lookback matters: the live service reads no more than that.
+    /// Only the baseline and what lies inside the lookback matter: the live service reads no more than that.
     #[test]
-    fn nothing_before_the_lookback_is_read() {
+    fn nothing_between_the_baseline_and_the_lookback_is_read() {
         let space = space();
         let (t, whole) = (hour(290), ramp(300));
-        let mut recent = Readings::default();
+        let mut read = Readings::default();
         for n in 0..300 {
-            if hour(n) > t - space.windows.lookback() {
-                recent.push(hour(n), &[(id("temp"), n as f64)]);
+            if hour(n) > t - space.windows.lookback() || hour(n) <= hour(0) + space.windows.baseline {
+                read.push(hour(n), &[(id("temp"), n as f64)]);
             }
         }
+        assert!(read.len() < whole.len(), "nothing is left out");
         let bits = |row: Vec<f64>| row.iter().map(|v| v.to_bits()).collect::<Vec<_>>();
-        assert_eq!(bits(row_at(&space, &whole, &[], t)), bits(row_at(&space, &recent, &[], t)));
+        assert_eq!(bits(row_at(&space, &whole, &[], t)), bits(row_at(&space, &read, &[], t)));
+    }
+
+    /// By hand: the first 72 hours of the ramp are 0 to 71, 35.5 in the mean; the last 24 before 200 are 188.5. A replacement
+    /// at hour 100 begins anew: 101 to 172, 136.5.
+    #[test]
+    fn the_baseline_is_how_it_began_or_was_after_the_last_repair() {
+        let (space, readings) = (space(), ramp(300));
+        let timeline = Timeline::of(&readings, space.windows.step);
+        let replaced = Maintenance {
+            ts: hour(100),
+            device: id("d1"),
+            component: id("pump"),
+            action: MaintenanceAction::Replaced,
+            reason: MaintenanceReason::Failure,
+        };
+        let change = |maintenance: &[Maintenance], n: i64| {
+            let known = Known {
+                readings: &readings,
+                timeline: &timeline,
+                cohort: None,
+                events: &[],
+                maintenance,
+                installed_at: None,
+            };
+            let mut row = space.device_row(&known, hour(n));
+            row.push(f64::NAN);
+            value(&space, &row, &Feature::BaselineChange(id("temp")))
+        };
+        assert_eq!(change(&[], 200), 188.5 - 35.5);
+        assert_eq!(change(std::slice::from_ref(&replaced), 200), 188.5 - 136.5);
+        assert_eq!(change(std::slice::from_ref(&replaced), 99), 87.5 - 35.5, "a replacement to come is not known");
+        assert!(change(&[replaced], 100).is_nan(), "no whole bucket since the replacement");
     }
 
     #[test]

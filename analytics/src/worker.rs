@@ -264,7 +264,13 @@ impl Worker {
         drop(read);
         let folder = self.options.models.join(tenant.as_str()).join(&row.version);
         let model = if folder.exists() {
-            Arc::new(blocking(move || Model::open(&folder)).await??)
+            match blocking(move || Model::open(&folder)).await? {
+                Err(error @ failure::Error::Format { .. }) => {
+                    tracing::warn!(%error, %tenant, "the model in use is of an earlier version: a new one is trained");
+                    return Ok(None);
+                }
+                opened => Arc::new(opened?),
+            }
         } else {
             let known = Known::load(&self.ledger, tenant, row.trained_until).await?;
             self.train_and_save(tenant, &known, row.trained_until).await?
@@ -343,7 +349,8 @@ impl Worker {
         let paused = |e: &&DeviceExtent| before.contains_key(&e.device) && e.readings.is_some_and(|r| r.1 >= at);
         let earliest = extents.iter().filter(paused).map(|e| since(&e.device)).min().unwrap_or(at - every);
         let from = earliest + every - model.lookback();
-        let histories = reading::histories(&self.store, tenant, known, from, at).await?;
+        let mut histories = reading::histories(&self.store, tenant, known, from, at).await?;
+        reading::prepend_baselines(&self.store, tenant, &mut histories, extents, from, model.baseline()).await?;
         let since: HashMap<DeviceId, Timestamp> =
             known.fleet.devices.iter().map(|d| (d.device.clone(), since(&d.device))).collect();
         let (fleet, model) = (Arc::clone(&known.fleet), Arc::clone(model));

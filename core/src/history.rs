@@ -2,6 +2,8 @@
 //!
 //! The same types come out of a fleet bundle and out of the telemetry store, so features cannot tell which it was.
 
+use std::collections::BTreeMap;
+
 use crate::{
     fleet::{Failure, Maintenance},
     ids::SignalId,
@@ -55,6 +57,24 @@ impl Readings {
                 *cell = *value;
             }
         }
+    }
+
+    /// These readings and later ones.
+    ///
+    /// # Panics
+    /// In debug builds, where the others do not begin after the end of these.
+    #[must_use]
+    pub fn followed_by(mut self, later: Self) -> Self {
+        debug_assert!(self.times.last() < later.times.first() || later.is_empty(), "readings must rise in time");
+        let (before, more) = (self.len(), later.len());
+        self.times.extend(later.times);
+        let mut columns: BTreeMap<SignalId, Vec<f64>> = self.columns.into_iter().collect();
+        for (signal, column) in later.columns {
+            columns.entry(signal).or_insert_with(|| vec![f64::NAN; before]).extend(column);
+        }
+        self.columns = columns.into_iter().collect();
+        self.columns.iter_mut().for_each(|(_, column)| column.resize(before + more, f64::NAN));
+        self
     }
 
     /// Keeps the earliest `limit` readings; columns without a value among them go.
@@ -201,6 +221,27 @@ pub struct DeviceHistory {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn readings_that_follow_keep_every_value_and_are_missing_where_they_were() {
+        let (a, b): (SignalId, SignalId) = ("a".parse().unwrap(), "b".parse().unwrap());
+        let at = |n: i64| Timestamp::from_millis(n);
+        let (mut earlier, mut later, mut whole) = (Readings::default(), Readings::default(), Readings::default());
+        for n in 0..6 {
+            let values = if n % 3 == 0 { vec![(a.clone(), n as f64)] } else { vec![(b.clone(), n as f64)] };
+            if n < 3 {
+                earlier.push(at(n), &values)
+            } else {
+                later.push(at(n), &values)
+            };
+            whole.push(at(n), &values);
+        }
+        let joined = earlier.clone().followed_by(later.clone());
+        assert_eq!(joined.times, whole.times);
+        assert_eq!(format!("{:?}", joined.columns), format!("{:?}", whole.columns), "NaN equals nothing");
+        assert_eq!(Readings::default().followed_by(earlier.clone()).times, earlier.times);
+        assert_eq!(later.clone().followed_by(Readings::default()).times, later.times);
+    }
 
     fn signal(name: &str) -> SignalId {
         SignalId::parse(name).unwrap()

@@ -237,7 +237,7 @@ impl<'de> Deserialize<'de> for Duration {
 }
 
 /// A span of event time that holds its start and not its end.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct TimeRange {
     /// First instant inside.
     pub from: Timestamp,

@@ -6,11 +6,11 @@ use harbinger_core::{ComponentId, Duration, Timestamp};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::{calibration::Calibration, forest::Forest};
-use crate::{features::FeatureSpace, lifetime::Weibull};
+use super::{calibration::Calibration, forest::Forest, life::LifeModel};
+use crate::{boosting::Boosting, features::FeatureSpace, lifetime::Weibull};
 
 /// Format of the model document; another one is refused by name.
-pub const FORMAT: u32 = 1;
+pub const FORMAT: u32 = 2;
 
 /// The file of a model in its folder.
 const FILE: &str = "model.json";
@@ -106,14 +106,16 @@ pub struct Quality {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum ComponentModel {
-    /// A forest a horizon.
-    Forest {
+    /// A ranker a horizon.
+    Learnt {
         /// Failures it learnt from.
         failures: usize,
         /// One a horizon of the model.
         horizons: Vec<HorizonModel>,
+        /// Remaining life, where devices are run until they fail.
+        life: Option<LifeModel>,
     },
-    /// Too few failures for a forest: a lifetime distribution in days of age.
+    /// Too few failures to learn from: a lifetime distribution in days of age.
     Lifetime {
         /// Failures it learnt from.
         failures: usize,
@@ -136,19 +138,82 @@ impl ComponentModel {
     #[must_use]
     pub fn name(&self) -> &'static str {
         match self {
-            Self::Forest { .. } => "forest",
+            Self::Learnt { horizons, .. } => horizons.first().map_or("nothing", |main| main.ranker.kind().name()),
             Self::Lifetime { .. } => "lifetime",
             Self::Rate { .. } => "rate",
         }
     }
 }
 
-/// A forest and what its score means.
+/// A kind of ranker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    Forest,
+    Boosting,
+}
+
+impl Kind {
+    /// All there are, the safest first; of equally good ones the first is taken.
+    pub(super) const ALL: [Self; 2] = [Self::Forest, Self::Boosting];
+
+    /// In a word.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Forest => "forest",
+            Self::Boosting => "boosting",
+        }
+    }
+}
+
+/// What ranks rows by how near a failure is.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Ranker {
+    /// A random forest.
+    Forest(Forest),
+    /// Boosted trees.
+    Boosting(Boosting),
+}
+
+impl Ranker {
+    pub(super) fn kind(&self) -> Kind {
+        match self {
+            Self::Forest(_) => Kind::Forest,
+            Self::Boosting(_) => Kind::Boosting,
+        }
+    }
+
+    /// A score in 0..=1, not a calibrated probability; `scratch` is room that calls share.
+    #[must_use]
+    pub fn score(&self, row: &[f64], scratch: &mut Vec<f64>) -> f64 {
+        match self {
+            Self::Forest(forest) => forest.score(row, scratch),
+            Self::Boosting(boosting) => boosting.predict(row),
+        }
+    }
+
+    /// What each feature added: to the score of a forest, to the log odds behind that of boosted trees. Overwritten.
+    pub fn contributions(&self, row: &[f64], contributions: &mut Vec<f64>) {
+        match self {
+            Self::Forest(forest) => forest.contributions(row, contributions),
+            Self::Boosting(boosting) => boosting.contributions(row, contributions),
+        };
+    }
+
+    fn fits(&self, width: usize) -> bool {
+        match self {
+            Self::Forest(forest) => forest.width() == width && forest.is_sound(),
+            Self::Boosting(boosting) => boosting.width() == width && boosting.is_sound(),
+        }
+    }
+}
+
+/// A ranker and what its score means.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct HorizonModel {
     /// Ranks.
-    pub forest: Forest,
+    pub ranker: Ranker,
     /// Score to probability.
     pub calibration: Calibration,
 }
@@ -221,14 +286,14 @@ impl Model {
 
     fn check(&self, family: &Family, predictor: &ComponentModel) -> Result<(), &'static str> {
         match predictor {
-            ComponentModel::Forest { horizons, .. } if horizons.len() != self.horizons.len() => {
-                Err("it has not one forest a horizon")
+            ComponentModel::Learnt { horizons, .. } if horizons.len() != self.horizons.len() => {
+                Err("it has not one ranker a horizon")
             }
-            ComponentModel::Forest { horizons, .. } => {
-                let sound = |h: &HorizonModel| {
-                    h.forest.width() == family.space.width() && h.forest.is_sound() && h.calibration.is_sound()
-                };
-                if horizons.iter().all(sound) { Ok(()) } else { Err("its forest does not fit its features") }
+            ComponentModel::Learnt { horizons, life, .. } => {
+                let width = family.space.width();
+                let sound = |h: &HorizonModel| h.ranker.fits(width) && h.calibration.is_sound();
+                let fits = horizons.iter().all(sound) && life.as_ref().is_none_or(|life| life.is_sound(width));
+                if fits { Ok(()) } else { Err("its trees do not fit its features") }
             }
             ComponentModel::Lifetime { rate_per_day, .. } | ComponentModel::Rate { rate_per_day, .. } => {
                 if rate_per_day.is_finite() && *rate_per_day >= 0.0 { Ok(()) } else { Err("its rate is not a rate") }
@@ -242,6 +307,17 @@ impl Model {
         self.families.iter().map(|family| family.space.windows.lookback()).max().unwrap_or(Duration::from_days(31))
     }
 
+    /// How much from its begin on the baseline of a device takes at most.
+    #[must_use]
+    pub fn baseline(&self) -> Duration {
+        let of = |family: &Family| {
+            let windows = &family.space.windows;
+            // Its begin may lie inside a bucket, and so may its end.
+            Duration::from_millis(windows.baseline.millis() + 2 * windows.step.millis())
+        };
+        self.families.iter().map(of).max().unwrap_or_default()
+    }
+
     /// The family of a kind of device.
     #[must_use]
     pub fn family(&self, kind: &str) -> Option<&Family> {
@@ -252,7 +328,7 @@ impl Model {
     #[must_use]
     pub fn failures(&self) -> usize {
         let of = |component: &ComponentModel| match component {
-            ComponentModel::Forest { failures, .. }
+            ComponentModel::Learnt { failures, .. }
             | ComponentModel::Lifetime { failures, .. }
             | ComponentModel::Rate { failures, .. } => *failures,
         };

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use harbinger_core::{
     ComponentId, Duration, HardwareModelId, Timestamp,
     fleet::{Failure, MaintenanceAction},
-    history::{DeviceHistory, Timeline},
+    history::{DeviceHistory, Readings, Timeline},
 };
 use rayon::prelude::*;
 
@@ -69,7 +69,10 @@ fn slot_rows(
         .filter(|&t| !is_down(subject.history, component, &failures, t))
         .map(|t| {
             let failed: Vec<bool> = horizons.iter().map(|&horizon| fails(t, horizon)).collect();
-            let known = |(&horizon, &failed): (&Duration, &bool)| (t + horizon <= until).then_some(failed);
+            let seen = |horizon: Duration| t + horizon <= observed.until;
+            let known = |(&horizon, &failed): (&Duration, &bool)| {
+                (t + horizon <= until && (failed || seen(horizon))).then_some(failed)
+            };
             let labels = horizons.iter().zip(&failed).map(known).collect();
             Row { subject: place, t, labels, failed, weight: 1.0, features: Vec::new() }
         })
@@ -112,6 +115,23 @@ pub(super) fn component_rows(
     kept
 }
 
+/// All rows of a component, thinned evenly to about `most`, without labels.
+pub(super) fn all_rows(
+    subjects: &[Subject<'_>],
+    members: &[usize],
+    component: &ComponentId,
+    every: Duration,
+    until: Timestamp,
+    most: usize,
+) -> Vec<Row> {
+    let of = |&place: &usize| slot_rows(place, &subjects[place], component, &[], every, until);
+    let rows: Vec<Row> = members.par_iter().map(of).collect::<Vec<_>>().concat();
+    let share = most as f64 / rows.len().max(1) as f64;
+    let chosen =
+        |row: &Row| share >= 1.0 || unit_hash(subjects[row.subject].device.device.as_str(), row.t.millis()) < share;
+    rows.into_iter().filter(chosen).collect()
+}
+
 /// A number in 0..1 from a device and a time: FNV-1a, then mixed (the tail of MurmurHash3).
 pub(super) fn unit_hash(device: &str, millis: i64) -> f64 {
     let mut hash: u64 = 0xcbf2_9ce4_8422_2325;
@@ -134,8 +154,9 @@ pub(super) fn fill(
     rows.par_chunk_by_mut(|a, b| a.subject == b.subject).for_each(|rows| {
         let Some(first) = rows.first() else { return };
         let subject = &subjects[first.subject];
-        let timeline = Timeline::of(&subject.history.readings, space.windows.step);
-        let known = known(subject, &timeline, cohorts);
+        let readings = space.view(&subject.history.readings);
+        let timeline = Timeline::of(&readings, space.windows.step);
+        let known = known(subject, &readings, &timeline, cohorts);
         for row in rows {
             let device_row = space.device_row(&known, row.t);
             row.features = space.complete(&device_row, &known, component, row.t);
@@ -143,14 +164,15 @@ pub(super) fn fill(
     });
 }
 
-/// What features may know of a subject.
+/// What features may know of a subject, its readings as the feature space sees them.
 pub(super) fn known<'a>(
     subject: &Subject<'a>,
+    readings: &'a Readings,
     timeline: &'a Timeline,
     cohorts: &'a BTreeMap<HardwareModelId, Timeline>,
 ) -> Known<'a> {
     Known {
-        readings: &subject.history.readings,
+        readings,
         timeline,
         cohort: cohorts.get(&subject.device.model),
         events: &subject.history.events,

@@ -27,9 +27,10 @@ const KEEPS_FEATURES: f64 = 0.5;
 pub struct TopSignal {
     /// Signal name, event code, or `component age`.
     pub name: String,
-    /// What its features added to the score, > 0.
+    /// What its features added to the score behind the probability; below 0 where no signal raised it, and these lowered it
+    /// most.
     pub contribution: f64,
-    /// The feature that added most, in words.
+    /// The feature that moved it most, in words.
     pub because: String,
     /// Its value; missing where there was none.
     pub value: Option<f64>,
@@ -52,7 +53,7 @@ pub struct Prediction {
     pub alarm: bool,
     /// Remaining useful life in hours.
     pub rul: RemainingLife,
-    /// What raised the score most, highest first.
+    /// What raised the score most, or lowered it where nothing raised it; strongest first.
     pub top_signals: Vec<TopSignal>,
     /// The main-horizon probability above which a row alarms; `None` where the model has none.
     pub threshold: Option<f64>,
@@ -123,7 +124,7 @@ fn score_with(
     for (place_of_family, family) in model.families.iter().enumerate() {
         let members: Vec<usize> =
             (0..subjects.len()).filter(|&place| kind_of(&kinds, subjects[place].device) == family.kind).collect();
-        let cohorts = cohorts_of(subjects, &members, family.space.windows.step);
+        let cohorts = cohorts_of(subjects, &members, &family.space);
         let scored: Vec<Vec<Prediction>> = members
             .par_iter()
             .map(|&place| {
@@ -133,8 +134,9 @@ fn score_with(
                 if times.is_empty() || slots.is_empty() {
                     return Vec::new();
                 }
-                let timeline = Timeline::of(&subject.history.readings, family.space.windows.step);
-                let known = known(subject, &timeline, &cohorts);
+                let readings = family.space.view(&subject.history.readings);
+                let timeline = Timeline::of(&readings, family.space.windows.step);
+                let known = known(subject, &readings, &timeline, &cohorts);
                 let basis = keep_basis.then_some(place_of_family);
                 let scorer = Scorer { model, family, subject, known, basis };
                 times.into_iter().flat_map(|t| scorer.at(t, slots)).collect()
@@ -181,14 +183,13 @@ impl Scorer<'_> {
         let horizons = &self.model.horizons;
         let row = self.family.space.complete(device_row, &self.known, component, t);
         let (mut probabilities, score, top_signals): (Vec<f64>, f64, Vec<TopSignal>) = match predictor {
-            ComponentModel::Forest { horizons, .. } => {
+            ComponentModel::Learnt { horizons, .. } => {
                 let mut scratch = Vec::new();
-                let scores: Vec<f64> = horizons.iter().map(|h| h.forest.score(&row, &mut scratch)).collect();
+                let scores: Vec<f64> = horizons.iter().map(|h| h.ranker.score(&row, &mut scratch)).collect();
                 let probabilities =
                     horizons.iter().zip(&scores).map(|(h, &score)| h.calibration.probability(score)).collect();
                 let top = horizons.first().map_or_else(Vec::new, |main| {
-                    let base = main.forest.contributions(&row, &mut scratch);
-                    debug_assert!(base.is_finite());
+                    main.ranker.contributions(&row, &mut scratch);
                     self.top_signals(&row, &scratch)
                 });
                 (probabilities, scores.first().copied().unwrap_or(0.0), top)
@@ -215,7 +216,10 @@ impl Scorer<'_> {
             ts: t,
             device: self.subject.device.device.clone(),
             component: component.clone(),
-            rul: remaining_life(horizons, &probabilities, self.model.rul_cap),
+            rul: match predictor {
+                ComponentModel::Learnt { life: Some(life), .. } => life.predict(&row, self.model.rul_cap),
+                _ => remaining_life(horizons, &probabilities, self.model.rul_cap),
+            },
             alarm: self.family.threshold.is_some_and(|threshold| main > threshold),
             probabilities,
             score,
@@ -229,7 +233,8 @@ impl Scorer<'_> {
         }
     }
 
-    /// Sums what features added by signal, and names the signals that added most.
+    /// Sums what features added by signal, and names the signals that raised the score most; where none did, those that lowered
+    /// it most.
     fn top_signals(&self, row: &[f64], contributions: &[f64]) -> Vec<TopSignal> {
         let features = &self.family.space.features;
         let mut by_signal: Vec<(&str, f64, usize)> = Vec::new();
@@ -237,15 +242,18 @@ impl Scorer<'_> {
             match by_signal.last_mut() {
                 Some((name, sum, best)) if *name == feature.subject() => {
                     *sum += contributions[n];
-                    if contributions[n] > contributions[*best] {
+                    if contributions[n].abs() > contributions[*best].abs() {
                         *best = n;
                     }
                 }
                 _ => by_signal.push((feature.subject(), contributions[n], n)),
             }
         }
-        by_signal.retain(|(_, sum, _)| *sum > 0.0);
-        by_signal.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(b.0)));
+        by_signal.retain(|(_, sum, _)| *sum != 0.0);
+        if by_signal.iter().any(|(_, sum, _)| *sum > 0.0) {
+            by_signal.retain(|(_, sum, _)| *sum > 0.0);
+        }
+        by_signal.sort_by(|a, b| b.1.abs().total_cmp(&a.1.abs()).then(a.0.cmp(b.0)));
         by_signal
             .into_iter()
             .take(TOP_SIGNALS)

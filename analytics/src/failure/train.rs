@@ -1,6 +1,9 @@
 //! Training: rows, forests on folds of devices, calibration and threshold on the devices each forest did not see.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, BTreeSet},
+};
 
 use harbinger_core::{
     ComponentId, DeviceId, Duration, HardwareModelId, SignalId, Timestamp,
@@ -14,18 +17,25 @@ use super::{
     calibration::{Calibration, Scored, isotonic, platt},
     forest::{Forest, ForestOptions},
     kind_of, kinds,
-    model::{ComponentModel, FORMAT, Family, HorizonModel, Model, Quality},
-    rows::{Row, component_rows, failure_times, fill},
+    life::{LifeModel, LifeRow},
+    model::{ComponentModel, FORMAT, Family, HorizonModel, Kind, Model, Quality, Ranker},
+    rows::{Row, all_rows, component_rows, failure_times, fill},
 };
 use crate::{
-    features::{Cohorts, FeatureSpace, Windows, cadence},
+    boosting::{Boosting, BoostingOptions, Table},
+    features::{Cohorts, FeatureSpace, Windows, cadence, regimes::Regimes},
     lifetime::{self, Lifetime, RatePrior, Weibull},
 };
 
 /// Below this many failures a forest would learn single devices by heart; a lifetime serves.
 const MIN_FAILURES_FOR_FOREST: usize = 3;
+/// From this many failures on boosted trees compete: below, which ranks better on held-out devices is chance, and averages
+/// over many trees are the safer.
+const MIN_FAILURES_FOR_BOOSTING: usize = 20;
 /// From this many failures on isotonic regression has enough to stand on (DESIGN section 6).
 const MIN_FAILURES_FOR_ISOTONIC: usize = 20;
+/// Most cells, rows by features, that remaining life is learnt from: 128 MB.
+const LIFE_CELLS: usize = 16_000_000;
 /// Prior of a component class without a failure: as if half a failure had been seen in ten device-years, an annual failure
 /// rate of 5 %, in the middle of what drives, fans and compressors show in their first years.
 const PRIOR: RatePrior = RatePrior { failures: 0.5, exposure_days: 3652.5 };
@@ -45,6 +55,8 @@ pub struct TrainOptions {
     pub folds: usize,
     /// How forests are grown.
     pub forest: ForestOptions,
+    /// How trees are boosted.
+    pub boosting: BoostingOptions,
     /// The same data and seed give the same model.
     pub seed: u64,
     /// Devices whose rows and labels are used; all where `None`. The others still stand in their cohorts.
@@ -62,6 +74,17 @@ impl TrainOptions {
             rul_cap: Duration::from_days(3652),
             folds: 5,
             forest: ForestOptions::default(),
+            boosting: BoostingOptions {
+                trees: 200,
+                learning_rate: 0.05,
+                leaves: 15,
+                rows_in_leaf: 0.0,
+                curvature_in_leaf: 1.0,
+                ridge: 1.0,
+                feature_share: 0.5,
+                row_share: 0.8,
+                ..BoostingOptions::default()
+            },
             seed: 1,
             devices: None,
         }
@@ -157,22 +180,23 @@ struct FamilyJob<'a> {
     options: &'a TrainOptions,
 }
 
-/// A component's rows with the scores that forests gave to the devices they had not seen.
+/// A component's rows with the scores that rankers gave to the devices they had not seen.
 struct Trained {
     component: ComponentId,
     failures: usize,
     rows: Vec<Row>,
     /// One a horizon.
-    forests: Vec<Forest>,
+    rankers: Vec<Ranker>,
     /// One a horizon: a score for each row whose label that horizon knows.
     held_out: Vec<Vec<Scored>>,
+    life: Option<LifeModel>,
 }
 
 impl FamilyJob<'_> {
     fn train(&self, kind: &str, windows: Windows) -> Family {
         let (space, cohorts) = self.space(windows);
         let mut components = BTreeMap::new();
-        let mut with_forests = Vec::new();
+        let mut learnt = Vec::new();
         for (component, models) in components_of(self.fleet, self.subjects, self.members) {
             let learns = |&place: &usize| {
                 let device = &self.subjects[place].device;
@@ -180,19 +204,20 @@ impl FamilyJob<'_> {
                 chosen && models.contains(&device.model)
             };
             let members: Vec<usize> = self.members.iter().copied().filter(learns).collect();
-            match self.forests(component, &members, &space, &cohorts) {
-                Some(trained) => with_forests.push(trained),
+            match self.learn(component, &members, &space, &cohorts) {
+                Some(trained) => learnt.push(trained),
                 None => {
                     components.insert(component.clone(), self.lifetime(component, &members));
                 }
             }
         }
-        let calibrations = calibrate(&with_forests, self.horizons.len());
-        let (threshold, quality) = choose_threshold(&with_forests, &calibrations);
-        for (trained, calibrations) in with_forests.into_iter().zip(calibrations) {
-            let horizons = trained.forests.into_iter().zip(calibrations);
-            let horizons = horizons.map(|(forest, calibration)| HorizonModel { forest, calibration }).collect();
-            components.insert(trained.component, ComponentModel::Forest { failures: trained.failures, horizons });
+        let calibrations = calibrate(&learnt, self.horizons.len());
+        let (threshold, quality) = choose_threshold(&learnt, &calibrations);
+        for (trained, calibrations) in learnt.into_iter().zip(calibrations) {
+            let Trained { component, failures, rankers, life, .. } = trained;
+            let horizons = rankers.into_iter().zip(calibrations);
+            let horizons = horizons.map(|(ranker, calibration)| HorizonModel { ranker, calibration }).collect();
+            components.insert(component, ComponentModel::Learnt { failures, horizons, life });
         }
         Family { kind: kind.to_owned(), space, threshold, components, quality }
     }
@@ -217,11 +242,26 @@ impl FamilyJob<'_> {
                 *codes.entry(event.code.to_string()).or_default() += 1;
             }
         }
-        (FeatureSpace::new(windows, signals, &codes), cohorts_of(self.subjects, self.members, windows.step))
+        let upto: Vec<Cow<'_, Readings>> = self.members.iter().map(|&place| self.upto(place)).collect();
+        let regimes = Regimes::find(&upto.iter().map(|readings| &**readings).collect::<Vec<_>>());
+        let space = FeatureSpace::new(windows, signals, &codes).with_regimes(regimes);
+        let cohorts = cohorts_of(self.subjects, self.members, &space);
+        (space, cohorts)
     }
 
-    /// Forests for a component, or `None` where its failures are too few or on too few devices.
-    fn forests(
+    /// What a device had reported until now.
+    fn upto(&self, place: usize) -> Cow<'_, Readings> {
+        let readings = &self.subjects[place].history.readings;
+        let count = readings.times.partition_point(|&ts| ts <= self.options.until);
+        if count == readings.len() {
+            return Cow::Borrowed(readings);
+        }
+        let columns = readings.columns.iter().map(|(signal, column)| (signal.clone(), column[..count].to_vec()));
+        Cow::Owned(Readings { times: readings.times[..count].to_vec(), columns: columns.collect() })
+    }
+
+    /// What ranks the failures of a component, or `None` where its failures are too few or on too few devices.
+    fn learn(
         &self,
         component: &ComponentId,
         members: &[usize],
@@ -237,37 +277,107 @@ impl FamilyJob<'_> {
         }
         fill(&mut rows, self.subjects, component, space, cohorts);
         let folds = self.folds(members, &failing);
-        // One job a horizon and fold, and one a horizon on all rows; collected in order, so threads change nothing.
-        let fold_count = folds.values().copied().max().map_or(0, |last| last + 1);
-        let jobs: Vec<(usize, Option<usize>)> = (0..self.horizons.len())
-            .flat_map(|h| (0..fold_count).map(move |fold| (h, Some(fold))).chain([(h, None)]))
-            .collect();
-        let grown: Vec<Option<Forest>> = jobs
-            .par_iter()
-            .map(|&(h, fold)| self.grow(&rows, h, fold, |row| Some(folds[&row.subject]) != fold))
-            .collect();
-        let mut forests = Vec::new();
-        let mut held_out = Vec::new();
-        for h in 0..self.horizons.len() {
-            let of_fold = |fold: usize| grown[h * (fold_count + 1) + fold].as_ref();
-            held_out.push(score_held_out(&rows, h, |row| of_fold(folds[&row.subject])));
-            forests.push(grown[h * (fold_count + 1) + fold_count].clone()?);
-        }
-        Some(Trained { component: component.clone(), failures, rows, forests, held_out })
+        let kinds = if failures < MIN_FAILURES_FOR_BOOSTING { &Kind::ALL[..1] } else { &Kind::ALL };
+        let (kind, held_out) = self.champion(&rows, &folds, kinds)?;
+        let jobs: Vec<usize> = (0..self.horizons.len()).collect();
+        let rankers: Option<Vec<Ranker>> = jobs.par_iter().map(|&h| self.grow(&rows, kind, h, None)).collect();
+        let life = self.life(component, members, &folds, (space, cohorts));
+        Some(Trained { component: component.clone(), failures, rows, rankers: rankers?, held_out, life })
     }
 
-    /// A forest on the rows outside `fold`, or on all. The forests of folds only place the held-out rows, for which half the
-    /// trees do.
-    fn grow(&self, rows: &[Row], horizon: usize, fold: Option<usize>, used: impl Fn(&Row) -> bool) -> Option<Forest> {
-        let whole = self.options.forest;
-        let options = if fold.is_some() { ForestOptions { trees: whole.trees.div_ceil(2), ..whole } } else { whole };
-        let chosen: Vec<(&[f64], f64)> = rows
+    /// The kind of ranker that puts the failures of devices it has not seen highest, with the scores that it gave them, one
+    /// list a horizon.
+    fn champion(
+        &self,
+        rows: &[Row],
+        folds: &BTreeMap<usize, usize>,
+        kinds: &[Kind],
+    ) -> Option<(Kind, Vec<Vec<Scored>>)> {
+        let fold_count = folds.values().copied().max().map_or(0, |last| last + 1);
+        // One job a kind, horizon and fold; collected in order, so threads change nothing.
+        let jobs: Vec<(Kind, usize, usize)> = kinds
             .iter()
-            .filter(|row| fold.is_none() || used(row))
-            .map(|row| (row.features.as_slice(), f64::from(u8::from(row.failed[horizon]))))
+            .flat_map(|&kind| (0..self.horizons.len()).map(move |h| (kind, h)))
+            .flat_map(|(kind, h)| (0..fold_count).map(move |fold| (kind, h, fold)))
             .collect();
-        let (features, labels): (Vec<&[f64]>, Vec<f64>) = chosen.into_iter().unzip();
-        Forest::fit(&features, &labels, options, self.options.seed).ok()
+        let grown: Vec<Option<Ranker>> =
+            jobs.par_iter().map(|&(kind, h, fold)| self.grow(rows, kind, h, Some((fold, folds)))).collect();
+        let mut of_kinds = grown.chunks(self.horizons.len() * fold_count).zip(kinds).map(|(grown, &kind)| {
+            let of_horizon = |(h, grown): (usize, &[Option<Ranker>])| {
+                score_held_out(rows, h, |row| grown[folds[&row.subject]].as_ref())
+            };
+            (kind, grown.chunks(fold_count).enumerate().map(of_horizon).collect::<Vec<Vec<Scored>>>())
+        });
+        let mut best = of_kinds.next()?;
+        for candidate in of_kinds {
+            let precision = |(_, held_out): &(Kind, Vec<Vec<Scored>>)| average_precision(&held_out[0]);
+            if precision(&candidate) > precision(&best) {
+                best = candidate;
+            }
+        }
+        Some(best)
+    }
+
+    /// A ranker on the rows outside a fold, or on all. The forests of folds only place the held-out rows, for which half the
+    /// trees do.
+    fn grow(
+        &self,
+        rows: &[Row],
+        kind: Kind,
+        horizon: usize,
+        outside: Option<(usize, &BTreeMap<usize, usize>)>,
+    ) -> Option<Ranker> {
+        let used = |row: &&Row| outside.is_none_or(|(fold, folds)| folds[&row.subject] != fold);
+        let chosen: Vec<&Row> = rows.iter().filter(used).collect();
+        let features: Vec<&[f64]> = chosen.iter().map(|row| row.features.as_slice()).collect();
+        let labels: Vec<f64> = chosen.iter().map(|row| f64::from(u8::from(row.failed[horizon]))).collect();
+        match kind {
+            Kind::Forest => {
+                let whole = self.options.forest;
+                let trees = if outside.is_some() { whole.trees.div_ceil(2) } else { whole.trees };
+                let options = ForestOptions { trees, ..whole };
+                Some(Ranker::Forest(Forest::fit(&features, &labels, options, self.options.seed).ok()?))
+            }
+            Kind::Boosting => {
+                let weights: Vec<f64> = chosen.iter().map(|row| row.weight).collect();
+                let table = Table { rows: &features, labels: &labels, weights: &weights };
+                let options = BoostingOptions { seed: self.options.seed, ..self.options.boosting.clone() };
+                Some(Ranker::Boosting(Boosting::fit(table, None, &[], &options).ok()?))
+            }
+        }
+    }
+
+    /// Remaining life, where devices are run until they fail.
+    fn life(
+        &self,
+        component: &ComponentId,
+        members: &[usize],
+        folds: &BTreeMap<usize, usize>,
+        (space, cohorts): (&FeatureSpace, &BTreeMap<HardwareModelId, Timeline>),
+    ) -> Option<LifeModel> {
+        let cap = self.options.rul_cap;
+        let until = self.options.until;
+        let most = LIFE_CELLS / space.width().max(1);
+        let mut rows = all_rows(self.subjects, members, component, self.every, until, most);
+        let hours = |row: &Row| {
+            let failures = failure_times(self.subjects[row.subject].history, component, until);
+            match failures.into_iter().find(|&failed| failed > row.t) {
+                Some(failed) => Some(failed.hours_since(row.t).min(cap.hours())),
+                None => {
+                    let seen = self.subjects[row.subject].observed.map(|observed| observed.until.min(until));
+                    seen.is_some_and(|seen| row.t + cap <= seen).then_some(cap.hours())
+                }
+            }
+        };
+        let lives: Vec<Option<f64>> = rows.iter().map(hours).collect();
+        if !LifeModel::can_learn(&lives) {
+            return None;
+        }
+        fill(&mut rows, self.subjects, component, space, cohorts);
+        let rows = rows.iter().zip(lives);
+        let rows: Vec<LifeRow<'_>> =
+            rows.map(|(row, hours)| LifeRow { features: &row.features, hours, fold: folds[&row.subject] }).collect();
+        LifeModel::fit(&rows, self.options.seed)
     }
 
     fn observed_failures(&self, component: &ComponentId, failing: &BTreeSet<usize>) -> usize {
@@ -355,12 +465,12 @@ fn fit_weibull(lifetimes: &[Lifetime]) -> Option<Weibull> {
 pub(super) fn cohorts_of(
     subjects: &[Subject<'_>],
     members: &[usize],
-    step: Duration,
+    space: &FeatureSpace,
 ) -> BTreeMap<HardwareModelId, Timeline> {
-    let mut cohorts = Cohorts::new(step);
+    let mut cohorts = Cohorts::new(space.windows.step);
+    let timeline = |place: &usize| Timeline::of(&space.view(&subjects[*place].history.readings), space.windows.step);
     for chunk in members.chunks(1024) {
-        let timelines: Vec<Timeline> =
-            chunk.par_iter().map(|&place| Timeline::of(&subjects[place].history.readings, step)).collect();
+        let timelines: Vec<Timeline> = chunk.par_iter().map(timeline).collect();
         for (&place, timeline) in chunk.iter().zip(&timelines) {
             cohorts.add(&subjects[place].device.model, timeline);
         }
@@ -368,14 +478,29 @@ pub(super) fn cohorts_of(
     cohorts.finish()
 }
 
-fn score_held_out<'a>(rows: &[Row], horizon: usize, forest_for: impl Fn(&Row) -> Option<&'a Forest>) -> Vec<Scored> {
+fn score_held_out<'a>(rows: &[Row], horizon: usize, ranker_for: impl Fn(&Row) -> Option<&'a Ranker>) -> Vec<Scored> {
     let mut scratch = Vec::new();
     rows.iter()
         .filter_map(|row| {
-            let score = forest_for(row)?.score(&row.features, &mut scratch);
+            let score = ranker_for(row)?.score(&row.features, &mut scratch);
             Some(Scored { score, failed: row.labels[horizon]?, weight: row.weight })
         })
         .collect()
+}
+
+/// Area under precision by recall, each step by the rows that it stands for: what a ranking of rare failures is worth.
+fn average_precision(rows: &[Scored]) -> f64 {
+    let mut sorted: Vec<&Scored> = rows.iter().collect();
+    sorted.sort_by(|a, b| b.score.total_cmp(&a.score));
+    let failing: f64 = rows.iter().filter(|row| row.failed).map(|row| row.weight).sum();
+    let (mut hits, mut shown, mut area) = (0.0, 0.0, 0.0);
+    for tied in sorted.chunk_by(|a, b| a.score == b.score) {
+        let found: f64 = tied.iter().filter(|row| row.failed).map(|row| row.weight).sum();
+        hits += found;
+        shown += tied.iter().map(|row| row.weight).sum::<f64>();
+        area += hits / shown * found;
+    }
+    if failing > 0.0 { area / failing } else { 0.0 }
 }
 
 /// A calibration for each component and horizon: its own where it has failures enough, else one pooled over components.
@@ -408,10 +533,19 @@ fn calibrate(trained: &[Trained], horizons: usize) -> Vec<Vec<Calibration>> {
 fn fit(rows: &[Scored], failures: usize) -> Calibration {
     let certainty = (failures as f64 + 1.0) / (failures as f64 + 2.0);
     let sigmoid = || platt(rows, certainty).map(|sigmoid| sigmoid.capped(certainty));
-    let steps = || isotonic(rows).map(|steps| steps.capped(certainty));
+    let steps = || isotonic(&with_doubt(rows, failures)).map(|steps| steps.capped(certainty));
     let fitted =
         if failures >= MIN_FAILURES_FOR_ISOTONIC { steps().or_else(sigmoid) } else { sigmoid().or_else(steps) };
     fitted.unwrap_or(Calibration::Isotonic { scores: vec![0.0], probabilities: vec![0.0] })
+}
+
+/// The rows, and as many as one failure has on average that did not fail at the highest score: what ranks highest is the few
+/// rows of a few devices, and steps through them alone would say that such rows always fail.
+fn with_doubt(rows: &[Scored], failures: usize) -> Vec<Scored> {
+    let failing: f64 = rows.iter().filter(|row| row.failed).map(|row| row.weight).sum();
+    let highest = rows.iter().map(|row| row.score).fold(0.0, f64::max);
+    let doubt = Scored { score: highest, failed: false, weight: failing / failures.max(1) as f64 };
+    rows.iter().copied().chain((doubt.weight > 0.0).then_some(doubt)).collect()
 }
 
 /// The probability that parts alarms from the rest best by F1 over held-out rows, pooled over components; midway between

@@ -135,6 +135,6 @@ fn prior(model: &Model, kind: Option<&str>, component: &ComponentId) -> Option<S
         ComponentModel::Lifetime { rate_per_day, .. } | ComponentModel::Rate { rate_per_day, .. } => {
             SurvivalCurve::exponential(*rate_per_day).ok()
         }
-        ComponentModel::Forest { .. } => None,
+        ComponentModel::Learnt { .. } => None,
     }
 }

@@ -16,7 +16,10 @@ use harbinger_store::{
     telemetry::{self, DeviceExtent, SharedStore},
 };
 
-use crate::failure::{Observed, Prediction, Subject};
+use crate::{
+    failure::{Observed, Prediction, Subject},
+    features::baseline_begin,
+};
 
 /// Devices whose readings tell how often the fleet reports.
 const CADENCE_SAMPLE: usize = 200;
@@ -87,6 +90,40 @@ pub(super) async fn histories(
         }
     }
     Ok(histories)
+}
+
+/// Puts before the readings of histories, which begin behind `from`, those of each device's baseline, as far as they are older:
+/// what a feature compares with may lie years back. Between them nothing is read.
+///
+/// * `length`: of a baseline.
+pub(super) async fn prepend_baselines(
+    store: &SharedStore,
+    tenant: &TenantId,
+    histories: &mut BTreeMap<DeviceId, DeviceHistory>,
+    extents: &[DeviceExtent],
+    from: Timestamp,
+    length: Duration,
+) -> Result<(), telemetry::Error> {
+    let after = Duration::from_millis(1);
+    // Most devices of a fleet begin together, and are read together.
+    let mut together: BTreeMap<TimeRange, Vec<DeviceId>> = BTreeMap::new();
+    for extent in extents {
+        let (Some(history), Some((first, _))) = (histories.get(&extent.device), extent.readings) else { continue };
+        let begin = baseline_begin(&history.maintenance, from).unwrap_or(first);
+        if begin <= from {
+            let range = TimeRange { from: begin, to: (begin + length).min(from) + after };
+            together.entry(range).or_default().push(extent.device.clone());
+        }
+    }
+    for (range, devices) in together {
+        let keys = devices.iter().map(|device| DeviceKey::new(tenant.clone(), device.clone())).collect();
+        for (device, earlier) in devices.iter().zip(store.scan_many(keys, range).await?) {
+            if let Some(history) = histories.get_mut(device) {
+                history.readings = earlier.followed_by(std::mem::take(&mut history.readings));
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Subjects in order of device id, each observed as the registry or its readings in the store say.

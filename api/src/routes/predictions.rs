@@ -99,7 +99,7 @@ pub(super) struct PredictionView {
 struct TopSignalView {
     /// Signal name or event code.
     name: String,
-    /// What its features added, above 0.
+    /// What its features added; below 0 where no signal raised the score, and these lowered it most.
     contribution: f64,
 }
 

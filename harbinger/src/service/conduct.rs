@@ -371,7 +371,7 @@ fn summary(prediction: &Prediction, main: f64, horizon: &str) -> String {
         prediction.device,
         main * 100.0
     );
-    match prediction.top_signals.first() {
+    match prediction.top_signals.first().filter(|signal| signal.contribution > 0.0) {
         Some(signal) => match signal.value {
             Some(value) => format!("{what}: {} is {value:.4}", signal.because),
             None => format!("{what}: {}", signal.because),

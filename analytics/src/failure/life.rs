@@ -1,0 +1,156 @@
+//! Remaining life where it is known: devices that are run until they fail.
+//!
+//! Boosted trees learn the time to the failure, up to a cap from which on the label says nothing (a healthy device degrades
+//! only towards the end). The interval is conformal: of devices that the trees had not seen, what was predicted is compared
+//! with what came, apart for each range of predictions, since errors near the end are small and far from it large (split
+//! conformal prediction with Mondrian categories: Vovk, Gammerman and Shafer 2005, section 4.5; out-of-fold as in Barber et
+//! al. 2021, *Predictive inference with the jackknife+*).
+
+use harbinger_core::Duration;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    boosting::{Boosting, BoostingOptions, Objective, Table},
+    survival::RemainingLife,
+};
+
+/// Share of the rows whose remaining life must be known: else those that are would be a choice of the short-lived.
+const KNOWN_SHARE: f64 = 0.9;
+/// Held-out rows that a range of predictions must have to say how wide its interval is.
+const ROWS_IN_RANGE: usize = 200;
+/// Most ranges of predictions.
+const RANGES_MAX: usize = 20;
+/// Fits whose mean is the prediction: one alone moves by some hundredths with its seed.
+const FITS: u64 = 3;
+
+/// A row whose device failed later, or which is known to have lived as long as the cap.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct LifeRow<'a> {
+    /// Features.
+    pub features: &'a [f64],
+    /// Hours to the failure, at most the cap; `None` where neither is known.
+    pub hours: Option<f64>,
+    /// The fold of its device.
+    pub fold: usize,
+}
+
+/// What is learnt of remaining life.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LifeModel {
+    /// Their mean is the prediction, in hours.
+    fits: Vec<Boosting>,
+    /// Ranges of predictions, rising.
+    ranges: Vec<Range>,
+}
+
+/// How far from its prediction a life was, for predictions up to `upto` hours.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Range {
+    upto: f64,
+    /// 5, 50 and 95 % quantiles of what came less what was predicted, in hours.
+    low: f64,
+    middle: f64,
+    high: f64,
+}
+
+fn options(rows: usize) -> BoostingOptions {
+    BoostingOptions {
+        objective: Objective::Squared,
+        trees: 1_000,
+        learning_rate: 0.05,
+        leaves: 15,
+        bins: 63,
+        // One device gives many rows that are alike: a leaf should not be one device.
+        rows_in_leaf: (rows as f64 / 500.0).clamp(5.0, 100.0),
+        ridge: 1.0,
+        feature_share: 0.3,
+        row_share: 0.7,
+        patience: 50,
+        ..BoostingOptions::default()
+    }
+}
+
+impl LifeModel {
+    /// Whether so many lives are known that a model of them would be one.
+    pub(super) fn can_learn(lives: &[Option<f64>]) -> bool {
+        let known = lives.iter().flatten().count();
+        known as f64 >= KNOWN_SHARE * lives.len() as f64 && known >= ROWS_IN_RANGE
+    }
+
+    /// Learns from rows of at least two folds; `None` where it cannot.
+    pub(super) fn fit(rows: &[LifeRow<'_>], seed: u64) -> Option<Self> {
+        let known: Vec<(LifeRow<'_>, f64)> = rows.iter().filter_map(|row| Some((*row, row.hours?))).collect();
+        let folds = known.iter().map(|(row, _)| row.fold + 1).max().unwrap_or(0);
+        if folds < 2 {
+            return None;
+        }
+        let options = BoostingOptions { seed, ..options(known.len()) };
+        let ones = vec![1.0; known.len()];
+        let columns = |used: &dyn Fn(usize) -> bool| -> (Vec<&[f64]>, Vec<f64>) {
+            known.iter().filter(|(row, _)| used(row.fold)).map(|(row, hours)| (row.features, *hours)).unzip()
+        };
+        let mut pairs: Vec<(f64, f64)> = Vec::with_capacity(known.len());
+        let mut trees = 0;
+        for fold in 0..folds {
+            let (inside, outside) = (columns(&|other| other != fold), columns(&|other| other == fold));
+            let held_out = Table { rows: &outside.0, labels: &outside.1, weights: &ones[..outside.0.len()] };
+            let learnt = Table { rows: &inside.0, labels: &inside.1, weights: &ones[..inside.0.len()] };
+            let fitted = Boosting::fit(learnt, Some(held_out), &[], &options).ok()?;
+            trees += fitted.trees();
+            pairs.extend(fitted.scores(&outside.0).into_iter().zip(outside.1.iter().copied()));
+        }
+        // As many trees as were best on devices not seen.
+        let options = BoostingOptions { trees: trees.div_ceil(folds).max(1), ..options };
+        let (all, hours) = columns(&|_| true);
+        let fits: Option<Vec<Boosting>> = (0..FITS)
+            .map(|fit| {
+                let options = BoostingOptions { seed: seed.wrapping_add(fit), ..options.clone() };
+                Boosting::fit(Table { rows: &all, labels: &hours, weights: &ones }, None, &[], &options).ok()
+            })
+            .collect();
+        Some(Self { fits: fits?, ranges: ranges(pairs) })
+    }
+
+    /// Remaining life in hours, at most `cap`.
+    pub(super) fn predict(&self, row: &[f64], cap: Duration) -> RemainingLife {
+        let mean = self.fits.iter().map(|fit| fit.predict(row)).sum::<f64>() / self.fits.len() as f64;
+        let within = |hours: f64| hours.clamp(0.0, cap.hours());
+        let place = self.ranges.partition_point(|range| range.upto < mean).min(self.ranges.len() - 1);
+        let Range { low, middle, high, .. } = self.ranges[place];
+        let mean = within(mean);
+        let (p05, p50, p95) = (within(mean + low), within(mean + middle), within(mean + high));
+        RemainingLife { mean, p05, p50, p95 }
+    }
+
+    /// Whether it fits rows of so many features: a file may have been damaged or made by hand.
+    pub(super) fn is_sound(&self, width: usize) -> bool {
+        let numbers = |range: &Range| [range.upto, range.low, range.middle, range.high].iter().all(|n| n.is_finite());
+        !self.fits.is_empty()
+            && self.fits.iter().all(|fit| fit.width() == width && fit.is_sound())
+            && !self.ranges.is_empty()
+            && self.ranges.iter().all(numbers)
+            && self.ranges.is_sorted_by(|a, b| a.upto <= b.upto)
+    }
+}
+
+/// Cuts predictions into ranges of about as many rows each, and takes the quantiles of what came less what was predicted.
+fn ranges(mut pairs: Vec<(f64, f64)>) -> Vec<Range> {
+    pairs.sort_by(|a, b| a.0.total_cmp(&b.0));
+    let count = (pairs.len() / ROWS_IN_RANGE).clamp(1, RANGES_MAX);
+    let cut = |part: usize| part * pairs.len() / count;
+    (0..count)
+        .map(|part| {
+            let inside = &pairs[cut(part)..cut(part + 1)];
+            let mut residuals: Vec<f64> = inside.iter().map(|(predicted, came)| came - predicted).collect();
+            residuals.sort_by(f64::total_cmp);
+            // The finite-sample quantile of conformal prediction: one row more than there are, at the outer side.
+            let rows = residuals.len();
+            let at = |rank: f64| residuals[(rank as usize).clamp(1, rows) - 1];
+            let whole = (rows + 1) as f64;
+            let upto = inside.last().map_or(0.0, |last| last.0);
+            Range { upto, low: at((0.05 * whole).floor()), middle: at(0.5 * whole), high: at((0.95 * whole).ceil()) }
+        })
+        .collect()
+}
