@@ -80,7 +80,7 @@ impl LifeModel {
     }
 
     /// Learns from rows of at least two folds; `None` where it cannot.
-    pub(super) fn fit(rows: &[LifeRow<'_>], seed: u64) -> Option<Self> {
+    pub(super) fn fit(rows: &[LifeRow<'_>], cap: Duration, seed: u64) -> Option<Self> {
         let known: Vec<(LifeRow<'_>, f64)> = rows.iter().filter_map(|row| Some((*row, row.hours?))).collect();
         let folds = known.iter().map(|(row, _)| row.fold + 1).max().unwrap_or(0);
         if folds < 2 {
@@ -110,7 +110,7 @@ impl LifeModel {
                 Boosting::fit(Table { rows: &all, labels: &hours, weights: &ones }, None, &[], &options).ok()
             })
             .collect();
-        Some(Self { fits: fits?, ranges: ranges(pairs) })
+        Some(Self { fits: fits?, ranges: ranges(pairs, cap.hours()) })
     }
 
     /// Remaining life in hours, at most `cap`.
@@ -136,21 +136,99 @@ impl LifeModel {
 }
 
 /// Cuts predictions into ranges of about as many rows each, and takes the quantiles of what came less what was predicted.
-fn ranges(mut pairs: Vec<(f64, f64)>) -> Vec<Range> {
+///
+/// A life at the cap is at least as long: to the upper quantile it is longer than any prediction.
+fn ranges(mut pairs: Vec<(f64, f64)>, cap: f64) -> Vec<Range> {
     pairs.sort_by(|a, b| a.0.total_cmp(&b.0));
     let count = (pairs.len() / ROWS_IN_RANGE).clamp(1, RANGES_MAX);
     let cut = |part: usize| part * pairs.len() / count;
     (0..count)
         .map(|part| {
             let inside = &pairs[cut(part)..cut(part + 1)];
-            let mut residuals: Vec<f64> = inside.iter().map(|(predicted, came)| came - predicted).collect();
-            residuals.sort_by(f64::total_cmp);
+            let sorted = |residual: &dyn Fn(&(f64, f64)) -> f64| {
+                let mut residuals: Vec<f64> = inside.iter().map(residual).collect();
+                residuals.sort_by(f64::total_cmp);
+                residuals
+            };
+            let least = sorted(&|(predicted, came)| came - predicted);
+            let most = sorted(&|(predicted, came)| if *came >= cap { cap } else { came - predicted });
             // The finite-sample quantile of conformal prediction: one row more than there are, at the outer side.
-            let rows = residuals.len();
-            let at = |rank: f64| residuals[(rank as usize).clamp(1, rows) - 1];
+            let rows = inside.len();
+            let at = |residuals: &[f64], rank: f64| residuals[(rank as usize).clamp(1, rows) - 1];
             let whole = (rows + 1) as f64;
             let upto = inside.last().map_or(0.0, |last| last.0);
-            Range { upto, low: at((0.05 * whole).floor()), middle: at(0.5 * whole), high: at((0.95 * whole).ceil()) }
+            let low = at(&least, (0.05 * whole).floor());
+            Range { upto, low, middle: at(&least, 0.5 * whole), high: at(&most, (0.95 * whole).ceil()) }
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rand::{Rng, SeedableRng};
+    use rand_chacha::ChaCha8Rng;
+
+    const CAP: Duration = Duration::from_hours(120);
+
+    /// Devices that wear at a rate of their own and fail at a wear of one, seen through noise: features and hours to the
+    /// failure, and which device.
+    fn devices(range: std::ops::Range<u64>) -> Vec<(Vec<f64>, f64, usize)> {
+        let mut rows = Vec::new();
+        for device in range {
+            let mut random = ChaCha8Rng::seed_from_u64(device);
+            let life = random.random_range(150..300);
+            for hour in 0..life {
+                let wear = f64::from(hour) / f64::from(life);
+                let seen = wear + random.random_range(-0.05..0.05);
+                let hours = f64::from(life - hour).min(CAP.hours());
+                rows.push((vec![seen, f64::from(hour), random.random()], hours, device as usize));
+            }
+        }
+        rows
+    }
+
+    fn learn(rows: &[(Vec<f64>, f64, usize)]) -> LifeModel {
+        let row = |(features, hours, device): &'_ (Vec<f64>, f64, usize)| (features.clone(), *hours, device % 5);
+        let owned: Vec<(Vec<f64>, f64, usize)> = rows.iter().map(row).collect();
+        let rows: Vec<LifeRow<'_>> = owned
+            .iter()
+            .map(|(features, hours, fold)| LifeRow { features, hours: Some(*hours), fold: *fold })
+            .collect();
+        LifeModel::fit(&rows, CAP, 1).unwrap()
+    }
+
+    #[test]
+    fn lives_of_devices_not_seen_lie_inside_the_interval_nine_times_of_ten() {
+        let fitted = learn(&devices(0..80));
+        let unseen = devices(100..200);
+        let (mut inside, mut squares, mut spread) = (0, 0.0, 0.0);
+        let middle = unseen.iter().map(|(_, hours, _)| hours).sum::<f64>() / unseen.len() as f64;
+        for (features, hours, _) in &unseen {
+            let RemainingLife { mean, p05, p50, p95 } = fitted.predict(features, CAP);
+            assert!(p05 <= p50 && p50 <= p95 && (0.0..=CAP.hours()).contains(&mean));
+            inside += usize::from((p05..=p95).contains(hours));
+            squares += (mean - hours).powi(2);
+            spread += (middle - hours).powi(2);
+        }
+        let share = inside as f64 / unseen.len() as f64;
+        assert!((0.84..=0.96).contains(&share), "{share} inside");
+        assert!(squares < 0.1 * spread, "{} of the spread is left", squares / spread);
+    }
+
+    #[test]
+    fn what_is_not_known_of_most_is_not_learnt() {
+        let known = |count: usize| (0..1_000).map(|n| (n < count).then_some(5.0)).collect::<Vec<_>>();
+        assert!(LifeModel::can_learn(&known(950)) && !LifeModel::can_learn(&known(800)));
+        assert!(!LifeModel::can_learn(&[Some(1.0); 10]));
+    }
+
+    #[test]
+    fn a_damaged_one_is_noticed() {
+        let fitted = learn(&devices(0..10));
+        let mut again: LifeModel = serde_json::from_str(&serde_json::to_string(&fitted).unwrap()).unwrap();
+        assert!(again == fitted && again.is_sound(3) && !again.is_sound(4));
+        again.ranges.clear();
+        assert!(!again.is_sound(3));
+    }
 }

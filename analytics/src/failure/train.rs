@@ -377,7 +377,7 @@ impl FamilyJob<'_> {
         let rows = rows.iter().zip(lives);
         let rows: Vec<LifeRow<'_>> =
             rows.map(|(row, hours)| LifeRow { features: &row.features, hours, fold: folds[&row.subject] }).collect();
-        LifeModel::fit(&rows, self.options.seed)
+        LifeModel::fit(&rows, cap, self.options.seed)
     }
 
     fn observed_failures(&self, component: &ComponentId, failing: &BTreeSet<usize>) -> usize {
