@@ -2,7 +2,7 @@
 //!
 //! `train` learns one [`Model`] of a tenant's fleet; `Model::score` applies it. Devices of one kind (servers, drives, ...)
 //! are a family that shares a feature space and an alarm threshold. Within it each component has its own predictor:
-//! a random forest a horizon where there are failures enough, else a Weibull lifetime, else a prior rate.
+//! a ranker a horizon, forest or boosted trees, where there are failures enough, else a Weibull lifetime, else a prior rate.
 
 pub mod calibration;
 pub mod forest;

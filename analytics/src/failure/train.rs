@@ -1,4 +1,5 @@
-//! Training: rows, forests on folds of devices, calibration and threshold on the devices each forest did not see.
+//! Training: rows, rankers on folds of devices, the better kind of them, calibration and threshold on the devices each did
+//! not see; remaining life where it is known.
 
 use std::{
     borrow::Cow,

@@ -10,8 +10,8 @@ use crate::fleet::{BEAT_MS, SIGNALS};
 const MEMORY_DRIFT_MAX: f64 = 0.10;
 /// The file may be larger or smaller than the first half of the run predicts for the second by this share.
 const FILE_ERROR_MAX: f64 = 0.20;
-/// Hours of event time that retention may keep beyond what it was told: it goes by whole days, and an hour comes in at work.
-const KEPT_BESIDES_HOURS: f64 = 25.0;
+/// Hours of event time that retention may keep beyond what it was told: it goes by whole days.
+const KEPT_BESIDES_HOURS: f64 = 24.0;
 /// Bytes of the WAL: some of the store's largest transactions between two checkpoints.
 const WAL_MAX: u64 = 256 << 20;
 /// Share of the run that counts as warming up, at least.
