@@ -19,6 +19,8 @@ pub struct Span {
     pub to: Timestamp,
     /// The main horizon H.
     pub horizon: Duration,
+    /// Where remaining life stops counting.
+    pub rul_cap: Duration,
 }
 
 /// Failures of each component of each device, in order of time.
@@ -57,6 +59,17 @@ pub struct Found {
     pub of: usize,
 }
 
+/// How well remaining life was told, over the rows of devices that failed later.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct LifeTold {
+    /// Rows.
+    pub rows: usize,
+    /// Root of the mean square of `rul_mean` less the truth in days, both at most the cap.
+    pub rmse_days: f64,
+    /// Share of the truths inside the 90 % interval.
+    pub inside: f64,
+}
+
 /// What was measured.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Report {
@@ -92,6 +105,8 @@ pub struct Report {
     pub reliability: Vec<Bin>,
     /// Devices found at 1 % and .1 % false positives over their last 7 days.
     pub found: Vec<Found>,
+    /// Remaining life; `None` where no device failed after a row.
+    pub remaining_life: Option<LifeTold>,
 }
 
 struct Judged<'a> {
@@ -150,6 +165,7 @@ pub fn evaluate(predictions: &[Prediction], truth: &Truth, span: Span) -> Report
             })
             .collect(),
         found: [0.01, 0.001].map(|q| devices_found(predictions, truth, q)).to_vec(),
+        remaining_life: life_told(&slots, truth, span.rul_cap),
     }
 }
 
@@ -162,6 +178,26 @@ fn by_slot(predictions: &[Prediction], span: Span) -> Slots<'_> {
         slots.entry((row.device.clone(), row.component.clone())).or_default().push(row);
     }
     slots
+}
+
+/// Remaining life against what came of it.
+fn life_told(slots: &Slots<'_>, truth: &Truth, cap: Duration) -> Option<LifeTold> {
+    let (mut rows, mut squares, mut inside) = (0, 0.0, 0);
+    for (slot, predictions) in slots {
+        let Some(failures) = truth.get(slot) else { continue };
+        for row in predictions {
+            let Some(&failure) = failures.iter().find(|&&failure| failure > row.ts) else { continue };
+            let hours = failure.hours_since(row.ts).min(cap.hours());
+            rows += 1;
+            squares += ((row.rul.mean.min(cap.hours()) - hours) / 24.0).powi(2);
+            inside += usize::from((row.rul.p05..=row.rul.p95).contains(&hours));
+        }
+    }
+    (rows > 0).then(|| LifeTold {
+        rows,
+        rmse_days: (squares / rows as f64).sqrt(),
+        inside: inside as f64 / rows as f64,
+    })
 }
 
 /// Runs of alarm rows none of which a failure follows. `marks`: alarm, fails, in order of time.
@@ -327,7 +363,7 @@ mod tests {
     }
 
     fn span(to: i64) -> Span {
-        Span { from: hour(0), to: hour(to), horizon: Duration::from_hours(24) }
+        Span { from: hour(0), to: hour(to), horizon: Duration::from_hours(24), rul_cap: Duration::from_hours(48) }
     }
 
     /// By hand: `a` fails at 60 and alarms from 40; `b` alarms twice, one run long; rows after 76 are not known.
@@ -346,6 +382,19 @@ mod tests {
         assert!((report.precision - 5.0 / 8.0).abs() < 1e-12);
         assert!((report.recall - 5.0 / 6.0).abs() < 1e-12);
         assert!((report.device_months - 2.0 * 76.0 / HOURS_PER_MONTH).abs() < 1e-12);
+    }
+
+    /// By hand: 30 h and 60 h before, capped at 48 h, against 40 h and 60 h with intervals of 5 h to each side.
+    #[test]
+    fn remaining_life_is_judged_up_to_its_cap() {
+        let told = |t: i64, device: &str, mean: f64| {
+            let rul = RemainingLife { mean, p05: mean - 5.0, p50: mean, p95: mean + 5.0 };
+            Prediction { rul, ..row(t, device, 0.1, false) }
+        };
+        let rows = [told(0, "a", 60.0), told(30, "a", 40.0), told(30, "b", 7.0)];
+        let life = evaluate(&rows, &truth(&[("a", 60)]), span(200)).remaining_life.unwrap();
+        assert_eq!((life.rows, life.inside), (2, 0.0));
+        assert!((life.rmse_days - (0.5f64 * (10.0f64 / 24.0).powi(2)).sqrt()).abs() < 1e-12, "{life:?}");
     }
 
     #[test]

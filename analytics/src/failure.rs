@@ -23,7 +23,7 @@ use harbinger_core::{
 pub use life::LifeModel;
 pub use model::{ComponentModel, Error, FORMAT, Family, HorizonModel, Model, Quality, Ranker};
 pub use score::{Prediction, TopSignal, curve, score};
-pub(crate) use score::{name_features, score_with_basis};
+pub(crate) use score::{explain, score_with_basis};
 pub use train::{TrainOptions, default_every, default_horizons, train};
 
 /// From when to when a device is observed, both inside: it gives rows, labels and scores only there.

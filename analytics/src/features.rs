@@ -26,6 +26,8 @@ use regimes::Regimes;
 
 /// Event codes beyond this many (the most frequent are kept) would make a feature space that no fleet can fill.
 const MAX_CODES: usize = 64;
+/// Components beyond this many are too many to look for how they wear together.
+const MAX_PIECES: usize = 64;
 
 /// Windows over which signals and events are summarised.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -124,6 +126,11 @@ pub enum Feature {
     SinceEvent(String),
     /// Hours since the newest reading inside the long window.
     Staleness,
+    /// Hours since the device was installed.
+    DeviceAge,
+    /// Hours since a component of the device, which need not be the one that is predicted, was replaced: the repair of one
+    /// explains the events that another one gave before.
+    PieceAge(ComponentId),
     /// Hours since the component was replaced, or else since the device was installed.
     ComponentAge,
 }
@@ -148,6 +155,8 @@ impl Feature {
             | Self::BaselineChange(s) => s.as_str(),
             Self::MidEvents(code) | Self::LongEvents(code) | Self::SinceEvent(code) => code,
             Self::Staleness => "staleness",
+            Self::DeviceAge => "device age",
+            Self::PieceAge(component) => component.as_str(),
             Self::ComponentAge => "component age",
         }
     }
@@ -178,6 +187,8 @@ impl Feature {
             Self::LongEvents(code) => format!("{code} events in the last {long}"),
             Self::SinceEvent(code) => format!("hours since the last {code}"),
             Self::Staleness => "hours since the last reading".to_owned(),
+            Self::DeviceAge => "hours since the device was installed".to_owned(),
+            Self::PieceAge(component) => format!("hours since {component} was replaced"),
             Self::ComponentAge => "hours since the component was replaced".to_owned(),
         }
     }
@@ -192,6 +203,8 @@ pub struct FeatureSpace {
     pub features: Vec<Feature>,
     signals: Vec<SignalId>,
     codes: Vec<String>,
+    /// The components of the devices, where there are several.
+    pieces: Vec<ComponentId>,
     /// Where devices change between regimes: signals are told within them.
     regimes: Option<Regimes>,
 }
@@ -214,9 +227,14 @@ pub struct Known<'a> {
 }
 
 impl FeatureSpace {
-    /// The space for devices that report these signals and event codes.
+    /// The space for devices that report these signals and event codes and have these components.
     #[must_use]
-    pub fn new(windows: Windows, signals: BTreeSet<SignalId>, code_counts: &BTreeMap<String, usize>) -> Self {
+    pub fn new(
+        windows: Windows,
+        signals: BTreeSet<SignalId>,
+        code_counts: &BTreeMap<String, usize>,
+        components: &BTreeSet<ComponentId>,
+    ) -> Self {
         let mut frequent: Vec<(&String, &usize)> = code_counts.iter().collect();
         frequent.sort_by(|a, b| b.1.cmp(a.1).then(a.0.cmp(b.0)));
         let mut codes: Vec<String> = frequent.into_iter().take(MAX_CODES).map(|(code, _)| code.clone()).collect();
@@ -244,8 +262,17 @@ impl FeatureSpace {
         if !signals.is_empty() {
             features.push(Feature::Staleness);
         }
+        // Of a single component its own age says it all.
+        let pieces: Vec<ComponentId> = match components.len() {
+            0 | 1 => Vec::new(),
+            _ => components.iter().take(MAX_PIECES).cloned().collect(),
+        };
+        if !pieces.is_empty() {
+            features.push(Feature::DeviceAge);
+            features.extend(pieces.iter().cloned().map(Feature::PieceAge));
+        }
         features.push(Feature::ComponentAge);
-        Self { windows, features, signals, codes, regimes: None }
+        Self { windows, features, signals, codes, pieces, regimes: None }
     }
 
     /// The same space, with signals told within regimes.
@@ -286,6 +313,12 @@ impl FeatureSpace {
         }
         if !self.signals.is_empty() {
             row.push(self.staleness(known.readings, t));
+        }
+        if !self.pieces.is_empty() {
+            let installed = known.installed_at.filter(|&installed| installed <= t);
+            row.push(installed.map_or(f64::NAN, |installed| t.hours_since(installed)));
+            let age = |piece| replaced_at(known, piece, t).map_or(f64::NAN, |replaced| t.hours_since(replaced));
+            row.extend(self.pieces.iter().map(age));
         }
         row
     }
@@ -392,14 +425,14 @@ pub fn baseline_begin(maintenance: &[Maintenance], t: Timestamp) -> Option<Times
 /// Hours since the component was last replaced at or before `t`, or else since the device was installed.
 #[must_use]
 pub fn component_age_hours(known: &Known<'_>, component: &ComponentId, t: Timestamp) -> Option<f64> {
-    let replaced = known
-        .maintenance
-        .iter()
-        .rev()
-        .find(|m| m.ts <= t && m.component == *component && m.action == MaintenanceAction::Replaced)
-        .map(|m| m.ts);
-    let since = replaced.or(known.installed_at.filter(|&installed| installed <= t))?;
-    Some(t.hours_since(since))
+    let installed = known.installed_at.filter(|&installed| installed <= t);
+    replaced_at(known, component, t).or(installed).map(|since| t.hours_since(since))
+}
+
+/// When the component was last replaced at or before `t`.
+fn replaced_at(known: &Known<'_>, component: &ComponentId, t: Timestamp) -> Option<Timestamp> {
+    let replaced = |m: &&Maintenance| m.ts <= t && m.component == *component && m.action == MaintenanceAction::Replaced;
+    known.maintenance.iter().rev().find(replaced).map(|m| m.ts)
 }
 
 /// Buckets of all devices of each hardware model, merged in the order in which devices are added.
@@ -474,7 +507,7 @@ mod tests {
 
     fn space() -> FeatureSpace {
         let windows = Windows::for_cadence(Duration::from_hours(1));
-        FeatureSpace::new(windows, [id("temp")].into(), &[("E1".to_owned(), 3)].into())
+        FeatureSpace::new(windows, [id("temp")].into(), &[("E1".to_owned(), 3)].into(), &[id("fan")].into())
     }
 
     fn row_at(space: &FeatureSpace, readings: &Readings, events: &[DeviceEvent], t: Timestamp) -> Vec<f64> {
@@ -593,6 +626,18 @@ mod tests {
         assert_eq!(component_age_hours(&known, &id("fan"), hour(50)), Some(40.0));
         assert_eq!(component_age_hours(&known, &id("fan"), hour(95)), Some(5.0));
         assert_eq!(component_age_hours(&known, &id("belt"), hour(95)), Some(95.0));
+
+        let components = ["belt", "fan", "pump"].map(id).into();
+        let space =
+            FeatureSpace::new(Windows::for_cadence(Duration::from_hours(1)), [].into(), &[].into(), &components);
+        let row = space.complete(&space.device_row(&known, hour(95)), &known, &id("belt"), hour(95));
+        assert_eq!(row.len(), space.width());
+        assert!(row[1].is_nan(), "the belt was never replaced");
+        assert_eq!(
+            [row[0], row[2], row[3], row[4]],
+            [95.0, 5.0, 55.0, 95.0],
+            "device, fan, pump, and the belt's own age"
+        );
     }
 
     #[test]

@@ -13,5 +13,6 @@ pub mod lifetime;
 mod oracles;
 pub mod placement;
 pub mod plan;
+pub mod screen;
 pub mod survival;
 pub mod worker;

@@ -24,7 +24,7 @@ use harbinger_store::{
 };
 
 use crate::{
-    failure::{self, Model, Prediction, Subject, TrainOptions, default_every, name_features, score_with_basis, train},
+    failure::{self, Model, Prediction, Subject, TrainOptions, default_every, explain, score_with_basis, train},
     features::cadence,
     plan::Plan,
 };
@@ -186,7 +186,7 @@ impl Worker {
             None
         };
         let behind_orders = plan.as_ref().map(predictions_behind).unwrap_or_default();
-        name_features(&model, &mut predictions, |p| behind_orders.contains(&reading::id_of(p)));
+        explain(&model, &mut predictions, |p| behind_orders.contains(&reading::id_of(p)));
         let standing = self.standing.entry(tenant.clone()).or_default();
         standing.model = Some(Arc::clone(&model));
         standing.last_readings = extents.iter().filter_map(|e| Some((e.device.clone(), e.readings?.1))).collect();

@@ -1,8 +1,8 @@
 //! Result files of the command line: what `score` writes, other tools read.
 
-use std::{io::Write, path::Path};
+use std::{collections::BTreeMap, io::Write, path::Path};
 
-use harbinger_core::{ComponentId, DeviceId, Duration, Timestamp};
+use harbinger_core::{ComponentId, DeviceId, Duration, SignalId, Timestamp};
 
 use crate::read::Error;
 
@@ -45,24 +45,69 @@ pub fn write_predictions<'a>(
     horizons: &[Duration],
     rows: impl Iterator<Item = PredictionRow<'a>>,
 ) -> Result<usize, Error> {
+    write_whole(path, &predictions_header(horizons), rows, |out, row: PredictionRow<'_>| {
+        out.write_field(row.ts.to_string())?;
+        out.write_field(row.device.as_str())?;
+        out.write_field(row.component.as_str())?;
+        for p in row.probabilities {
+            out.write_field(p.to_string())?;
+        }
+        out.write_field(row.score.to_string())?;
+        out.write_field(if row.alarm { "1" } else { "0" })?;
+        for hours in row.rul_hours {
+            out.write_field(hours.to_string())?;
+        }
+        out.write_field(row.model_version)
+    })
+}
+
+/// A row of `anomalies.csv`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct AnomalyRow<'a> {
+    /// Time of the reading.
+    pub ts: Timestamp,
+    /// Of which device.
+    pub device: &'a DeviceId,
+    /// How unlike the usual it is.
+    pub score: f64,
+    /// Whether the device is in alarm.
+    pub alarm: bool,
+    /// The signals behind an alarm, the strongest first.
+    pub top_signals: &'a [SignalId],
+}
+
+/// Writes `anomalies.csv` into a file that appears whole or not at all; signals are joined by `+`, which no signal id
+/// holds.
+///
+/// # Errors
+/// [`Error::Io`] with the path.
+pub fn write_anomalies<'a>(path: &Path, rows: impl Iterator<Item = AnomalyRow<'a>>) -> Result<usize, Error> {
+    let header = ["ts", "device", "score", "alarm", "top_signals"].map(str::to_owned);
+    write_whole(path, &header, rows, |out, row: AnomalyRow<'_>| {
+        out.write_field(row.ts.to_string())?;
+        out.write_field(row.device.as_str())?;
+        out.write_field(row.score.to_string())?;
+        out.write_field(if row.alarm { "1" } else { "0" })?;
+        let signals: Vec<&str> = row.top_signals.iter().map(SignalId::as_str).collect();
+        out.write_field(signals.join("+"))
+    })
+}
+
+type Out = csv::Writer<std::io::BufWriter<fs_err::File>>;
+
+/// Writes a file beside `path` and puts it in its place when it is whole and on disk.
+fn write_whole<R>(
+    path: &Path,
+    header: &[String],
+    rows: impl Iterator<Item = R>,
+    fields: impl Fn(&mut Out, R) -> csv::Result<()>,
+) -> Result<usize, Error> {
     let part = path.with_extension("part");
     let mut out = csv::Writer::from_writer(std::io::BufWriter::new(fs_err::File::create(&part).map_err(Error::Io)?));
-    out.write_record(predictions_header(horizons)).map_err(io)?;
+    out.write_record(header).map_err(io)?;
     let mut written = 0;
     for row in rows {
-        out.write_field(row.ts.to_string()).map_err(io)?;
-        out.write_field(row.device.as_str()).map_err(io)?;
-        out.write_field(row.component.as_str()).map_err(io)?;
-        for p in row.probabilities {
-            out.write_field(p.to_string()).map_err(io)?;
-        }
-        out.write_field(row.score.to_string()).map_err(io)?;
-        out.write_field(if row.alarm { "1" } else { "0" }).map_err(io)?;
-        for hours in row.rul_hours {
-            out.write_field(hours.to_string()).map_err(io)?;
-        }
-        out.write_field(row.model_version).map_err(io)?;
-        out.write_record(None::<&[u8]>).map_err(io)?;
+        fields(&mut out, row).and_then(|()| out.write_record(None::<&[u8]>)).map_err(io)?;
         written += 1;
     }
     let mut inner = out.into_inner().map_err(|error| Error::Io(error.into_error()))?;
@@ -70,6 +115,38 @@ pub fn write_predictions<'a>(
     inner.get_ref().sync_all().map_err(Error::Io)?;
     fs_err::rename(&part, path).map_err(Error::Io)?;
     Ok(written)
+}
+
+/// The times of a file with the columns `device` and `ts`.
+///
+/// # Errors
+/// [`Error`] with the place of what is no id or no time, and of a device that is there twice.
+pub fn read_device_times(path: &Path) -> Result<BTreeMap<DeviceId, Timestamp>, Error> {
+    let mut reader = csv::Reader::from_reader(fs_err::File::open(path).map_err(Error::Io)?);
+    let problem = |line: u64, column: Option<&str>, reason: String| crate::Problem {
+        file: path.display().to_string(),
+        line,
+        column: column.map(str::to_owned),
+        reason,
+    };
+    let header = reader.headers().map_err(io)?.clone();
+    let place = |name: &str| {
+        let found = header.iter().position(|column| column == name);
+        found.ok_or_else(|| problem(1, Some(name), format!("required column {name:?} is missing")))
+    };
+    let (device_at, ts_at) = (place("device")?, place("ts")?);
+    let mut times = BTreeMap::new();
+    for record in reader.records() {
+        let record = record.map_err(io)?;
+        let line = record.position().map_or(0, csv::Position::line);
+        let device: DeviceId =
+            record[device_at].parse().map_err(|error| problem(line, Some("device"), format!("{error}")))?;
+        let ts: Timestamp = record[ts_at].parse().map_err(|error| problem(line, Some("ts"), format!("{error}")))?;
+        if times.insert(device.clone(), ts).is_some() {
+            return Err(problem(line, Some("device"), format!("{device} is there twice")).into());
+        }
+    }
+    Ok(times)
 }
 
 /// The device ids of a `--devices` file: one a line, empty lines skipped.

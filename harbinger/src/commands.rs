@@ -12,6 +12,7 @@ pub(crate) mod replay;
 pub(crate) mod restore;
 pub(crate) mod run;
 pub(crate) mod score;
+pub(crate) mod screen;
 pub(crate) mod train;
 
 use std::{collections::BTreeSet, path::Path};

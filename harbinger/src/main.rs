@@ -50,6 +50,8 @@ enum Command {
     Train(commands::train::Arguments),
     /// Predict failures of a bundle's devices with a model
     Score(commands::score::Arguments),
+    /// Find readings unlike a device's own usual ones
+    Screen(commands::screen::Arguments),
     /// Learn on a bundle's past or on some of its devices, predict the rest, and say how good it was
     Evaluate(commands::evaluate::Arguments),
 }
@@ -96,6 +98,7 @@ fn dispatch(command: Command) -> anyhow::Result<()> {
         Command::Check(arguments) => block_on(commands::check::run(arguments)),
         Command::Train(arguments) => commands::train::run(&arguments),
         Command::Score(arguments) => commands::score::run(&arguments),
+        Command::Screen(arguments) => commands::screen::run(&arguments),
         Command::Evaluate(arguments) => commands::evaluate::run(&arguments),
     }
 }

@@ -10,7 +10,7 @@ use super::{calibration::Calibration, forest::Forest, life::LifeModel};
 use crate::{boosting::Boosting, features::FeatureSpace, lifetime::Weibull};
 
 /// Format of the model document; another one is refused by name.
-pub const FORMAT: u32 = 2;
+pub const FORMAT: u32 = 3;
 
 /// The file of a model in its folder.
 const FILE: &str = "model.json";

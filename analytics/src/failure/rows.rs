@@ -12,11 +12,13 @@ use rayon::prelude::*;
 use super::{Subject, grid};
 use crate::features::{FeatureSpace, Known};
 
-/// Most rows that a component's forests learn from: beyond that only negatives repeat themselves.
-const MAX_ROWS: usize = 8_000;
-/// So many negatives for each positive are as good as all of them, once there are some thousand.
+/// Most cells, rows by features, that a component is learnt from: 32 MB. Beyond that the healthy only repeat themselves.
+const MAX_CELLS: usize = 4_000_000;
+/// Most rows that a forest learns from: it takes a hundred times as long as boosted trees.
+const FOREST_ROWS: usize = 8_000;
+/// So many negatives for each positive are as good as all of them to a forest, once there are some thousand.
 const NEGATIVES_PER_POSITIVE: usize = 10;
-/// Negatives that are taken however few positives there are: the healthy have more faces than the failing.
+/// Negatives that a forest takes however few positives there are: the healthy have more faces than the failing.
 const MIN_NEGATIVES: usize = 4_000;
 
 /// A row to learn from.
@@ -88,31 +90,44 @@ pub(super) fn component_rows(
     horizons: &[Duration],
     every: Duration,
     until: Timestamp,
+    width: usize,
 ) -> Vec<Row> {
     let rows: Vec<Row> = members
         .par_iter()
         .map(|&place| slot_rows(place, &subjects[place], component, horizons, every, until))
         .collect::<Vec<_>>()
         .concat();
-    let positive = |row: &Row| row.failed.contains(&true);
     let positives = rows.iter().filter(|row| positive(row)).count();
     let negatives = rows.len() - positives;
-    let enough = (NEGATIVES_PER_POSITIVE * positives).max(MIN_NEGATIVES);
-    let room = MAX_ROWS.saturating_sub(positives).max(positives).min(enough);
+    let room = (MAX_CELLS / width.max(1)).saturating_sub(positives).max(positives);
     if negatives <= room {
         return rows;
     }
     let share = room as f64 / negatives as f64;
-    let chosen = |row: &Row| {
-        let device = subjects[row.subject].device.device.as_str();
-        unit_hash(device, row.t.millis()) < share
-    };
-    let mut kept: Vec<Row> = rows.into_iter().filter(|row| positive(row) || chosen(row)).collect();
+    let mut kept: Vec<Row> = rows.into_iter().filter(|row| positive(row) || is_chosen(row, subjects, share)).collect();
     let kept_negatives = kept.len() - positives;
     for row in kept.iter_mut().filter(|row| !positive(row)) {
         row.weight = negatives as f64 / kept_negatives as f64;
     }
     kept
+}
+
+/// The rows that a forest learns from: all positives, and negatives as its time allows.
+pub(super) fn forest_rows<'a>(rows: &[&'a Row], subjects: &[Subject<'_>]) -> Vec<&'a Row> {
+    let positives = rows.iter().filter(|row| positive(row)).count();
+    let enough = (NEGATIVES_PER_POSITIVE * positives).max(MIN_NEGATIVES);
+    let room = FOREST_ROWS.saturating_sub(positives).max(positives).min(enough);
+    let share = room as f64 / (rows.len() - positives).max(1) as f64;
+    rows.iter().copied().filter(|row| positive(row) || is_chosen(row, subjects, share)).collect()
+}
+
+fn positive(row: &Row) -> bool {
+    row.failed.contains(&true)
+}
+
+/// Whether a row is among an evenly chosen share of all.
+fn is_chosen(row: &Row, subjects: &[Subject<'_>], share: f64) -> bool {
+    share >= 1.0 || unit_hash(subjects[row.subject].device.device.as_str(), row.t.millis()) < share
 }
 
 /// All rows of a component, thinned evenly to about `most`, without labels.
@@ -127,9 +142,7 @@ pub(super) fn all_rows(
     let of = |&place: &usize| slot_rows(place, &subjects[place], component, &[], every, until);
     let rows: Vec<Row> = members.par_iter().map(of).collect::<Vec<_>>().concat();
     let share = most as f64 / rows.len().max(1) as f64;
-    let chosen =
-        |row: &Row| share >= 1.0 || unit_hash(subjects[row.subject].device.device.as_str(), row.t.millis()) < share;
-    rows.into_iter().filter(chosen).collect()
+    rows.into_iter().filter(|row| is_chosen(row, subjects, share)).collect()
 }
 
 /// A number in 0..1 from a device and a time: FNV-1a, then mixed (the tail of MurmurHash3).

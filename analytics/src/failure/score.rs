@@ -53,14 +53,15 @@ pub struct Prediction {
     pub alarm: bool,
     /// Remaining useful life in hours.
     pub rul: RemainingLife,
-    /// What raised the score most, or lowered it where nothing raised it; strongest first.
+    /// What raised the score most, or lowered it where nothing raised it; strongest first. There for the rows whose features
+    /// are: to tell contributions apart takes a hundred times as long as to score.
     pub top_signals: Vec<TopSignal>,
     /// The main-horizon probability above which a row alarms; `None` where the model has none.
     pub threshold: Option<f64>,
     /// What was decided on, by name, `None` where it was missing: for rows near the threshold or
     /// above and for those that a plan stands on, else empty.
     pub features: Vec<(String, Option<f64>)>,
-    /// What it was made from, kept where asked for until it is known whether somebody will want it by name.
+    /// What it was made from, kept where asked for until it is known whether somebody will want its reasons.
     pub(crate) basis: Option<Basis>,
 }
 
@@ -85,7 +86,7 @@ pub fn score(
     score_with(model, fleet, subjects, times, false)
 }
 
-/// As [`score`]; each prediction keeps its basis, for [`name_features`].
+/// As [`score`]; each prediction keeps its basis, for [`explain`].
 pub(crate) fn score_with_basis(
     model: &Model,
     fleet: &Fleet,
@@ -95,17 +96,18 @@ pub(crate) fn score_with_basis(
     score_with(model, fleet, subjects, times, true)
 }
 
-/// Writes out the features of the predictions that are wanted, and forgets the basis of all.
-pub(crate) fn name_features(model: &Model, predictions: &mut [Prediction], wanted: impl Fn(&Prediction) -> bool) {
-    for prediction in predictions {
-        let Some(basis) = prediction.basis.take() else { continue };
+/// Gives the predictions that are wanted their features and top signals, and forgets the basis of all.
+pub(crate) fn explain(model: &Model, predictions: &mut [Prediction], wanted: impl Fn(&Prediction) -> bool + Sync) {
+    predictions.par_iter_mut().for_each(|prediction| {
+        let Some(basis) = prediction.basis.take() else { return };
         if prediction.features.is_empty()
             && wanted(prediction)
             && let Some(family) = model.families.get(basis.family)
         {
             prediction.features = named(family, &basis.row);
+            prediction.top_signals = top_signals(family, &prediction.component, &basis.row);
         }
-    }
+    });
 }
 
 fn score_with(
@@ -182,17 +184,13 @@ impl Scorer<'_> {
     ) -> Prediction {
         let horizons = &self.model.horizons;
         let row = self.family.space.complete(device_row, &self.known, component, t);
-        let (mut probabilities, score, top_signals): (Vec<f64>, f64, Vec<TopSignal>) = match predictor {
+        let (mut probabilities, score): (Vec<f64>, f64) = match predictor {
             ComponentModel::Learnt { horizons, .. } => {
                 let mut scratch = Vec::new();
                 let scores: Vec<f64> = horizons.iter().map(|h| h.ranker.score(&row, &mut scratch)).collect();
                 let probabilities =
                     horizons.iter().zip(&scores).map(|(h, &score)| h.calibration.probability(score)).collect();
-                let top = horizons.first().map_or_else(Vec::new, |main| {
-                    main.ranker.contributions(&row, &mut scratch);
-                    self.top_signals(&row, &scratch)
-                });
-                (probabilities, scores.first().copied().unwrap_or(0.0), top)
+                (probabilities, scores.first().copied().unwrap_or(0.0))
             }
             ComponentModel::Lifetime { weibull, rate_per_day, .. } => {
                 let age_days = component_age_hours(&self.known, component, t).map(|hours| hours / 24.0);
@@ -202,16 +200,17 @@ impl Scorer<'_> {
                 };
                 let probabilities: Vec<f64> = horizons.iter().map(within).collect();
                 let score = probabilities.first().copied().unwrap_or(0.0);
-                (probabilities, score, age_signal(age_days))
+                (probabilities, score)
             }
             ComponentModel::Rate { rate_per_day, .. } => {
                 let probabilities: Vec<f64> = horizons.iter().map(|h| -(-rate_per_day * h.days()).exp_m1()).collect();
                 let score = probabilities.first().copied().unwrap_or(0.0);
-                (probabilities, score, Vec::new())
+                (probabilities, score)
             }
         };
         make_coherent(horizons, &mut probabilities);
         let main = probabilities.first().copied().unwrap_or(0.0);
+        let near = self.family.threshold.is_some_and(|threshold| main > KEEPS_FEATURES * threshold);
         Prediction {
             ts: t,
             device: self.subject.device.device.clone(),
@@ -223,58 +222,68 @@ impl Scorer<'_> {
             alarm: self.family.threshold.is_some_and(|threshold| main > threshold),
             probabilities,
             score,
-            top_signals,
+            top_signals: if near { top_signals(self.family, component, &row) } else { Vec::new() },
             threshold: self.family.threshold,
-            features: match self.family.threshold {
-                Some(threshold) if main > KEEPS_FEATURES * threshold => named(self.family, &row),
-                _ => Vec::new(),
-            },
+            features: if near { named(self.family, &row) } else { Vec::new() },
             basis: self.basis.map(|family| Basis { family, row }),
         }
     }
+}
 
-    /// Sums what features added by signal, and names the signals that raised the score most; where none did, those that lowered
-    /// it most.
-    fn top_signals(&self, row: &[f64], contributions: &[f64]) -> Vec<TopSignal> {
-        let features = &self.family.space.features;
-        let mut by_signal: Vec<(&str, f64, usize)> = Vec::new();
-        for (n, feature) in features.iter().enumerate() {
-            match by_signal.last_mut() {
-                Some((name, sum, best)) if *name == feature.subject() => {
-                    *sum += contributions[n];
-                    if contributions[n].abs() > contributions[*best].abs() {
-                        *best = n;
-                    }
-                }
-                _ => by_signal.push((feature.subject(), contributions[n], n)),
-            }
-        }
-        by_signal.retain(|(_, sum, _)| *sum != 0.0);
-        if by_signal.iter().any(|(_, sum, _)| *sum > 0.0) {
-            by_signal.retain(|(_, sum, _)| *sum > 0.0);
-        }
-        by_signal.sort_by(|a, b| b.1.abs().total_cmp(&a.1.abs()).then(a.0.cmp(b.0)));
-        by_signal
-            .into_iter()
-            .take(TOP_SIGNALS)
-            .map(|(name, contribution, best)| TopSignal {
-                name: name.to_owned(),
-                contribution,
-                because: features[best].words(&self.family.space.windows),
-                value: Some(row[best]).filter(|value| !value.is_nan()),
-            })
-            .collect()
+/// The signals behind a row of a component, strongest first.
+fn top_signals(family: &Family, component: &ComponentId, row: &[f64]) -> Vec<TopSignal> {
+    match family.components.get(component) {
+        Some(ComponentModel::Learnt { horizons, .. }) => horizons.first().map_or_else(Vec::new, |main| {
+            let mut contributions = Vec::new();
+            main.ranker.contributions(row, &mut contributions);
+            strongest(&family.space, row, &contributions)
+        }),
+        // An age is the last number of a row.
+        Some(ComponentModel::Lifetime { .. }) => age_signal(row.last().copied().filter(|hours| !hours.is_nan())),
+        Some(ComponentModel::Rate { .. }) | None => Vec::new(),
     }
 }
 
-fn age_signal(age_days: Option<f64>) -> Vec<TopSignal> {
-    let signal = |age: f64| TopSignal {
+/// Sums what features added by signal, and names the signals that raised the score most; where none did, those that lowered
+/// it most.
+fn strongest(space: &FeatureSpace, row: &[f64], contributions: &[f64]) -> Vec<TopSignal> {
+    let mut by_signal: Vec<(&str, f64, usize)> = Vec::new();
+    for (n, feature) in space.features.iter().enumerate() {
+        match by_signal.last_mut() {
+            Some((name, sum, best)) if *name == feature.subject() => {
+                *sum += contributions[n];
+                if contributions[n].abs() > contributions[*best].abs() {
+                    *best = n;
+                }
+            }
+            _ => by_signal.push((feature.subject(), contributions[n], n)),
+        }
+    }
+    by_signal.retain(|(_, sum, _)| *sum != 0.0);
+    if by_signal.iter().any(|(_, sum, _)| *sum > 0.0) {
+        by_signal.retain(|(_, sum, _)| *sum > 0.0);
+    }
+    by_signal.sort_by(|a, b| b.1.abs().total_cmp(&a.1.abs()).then(a.0.cmp(b.0)));
+    by_signal
+        .into_iter()
+        .take(TOP_SIGNALS)
+        .map(|(name, contribution, best)| TopSignal {
+            name: name.to_owned(),
+            contribution,
+            because: space.features[best].words(&space.windows),
+            value: Some(row[best]).filter(|value| !value.is_nan()),
+        })
+        .collect()
+}
+
+fn age_signal(age_hours: Option<f64>) -> Vec<TopSignal> {
+    let signal = |hours: f64| TopSignal {
         name: Feature::ComponentAge.subject().to_owned(),
         contribution: 1.0,
         because: "days since the component was replaced".to_owned(),
-        value: Some(age),
+        value: Some(hours / 24.0),
     };
-    age_days.map(signal).into_iter().collect()
+    age_hours.map(signal).into_iter().collect()
 }
 
 /// A longer horizon is never less likely: running maximum in order of horizon (parts mathematics 2.1).

@@ -20,7 +20,7 @@ use super::{
     kind_of, kinds,
     life::{LifeModel, LifeRow},
     model::{ComponentModel, FORMAT, Family, HorizonModel, Kind, Model, Quality, Ranker},
-    rows::{Row, all_rows, component_rows, failure_times, fill},
+    rows::{Row, all_rows, component_rows, failure_times, fill, forest_rows},
 };
 use crate::{
     boosting::{Boosting, BoostingOptions, Table},
@@ -37,6 +37,8 @@ const MIN_FAILURES_FOR_BOOSTING: usize = 20;
 const MIN_FAILURES_FOR_ISOTONIC: usize = 20;
 /// Most cells, rows by features, that remaining life is learnt from: 128 MB.
 const LIFE_CELLS: usize = 16_000_000;
+/// Thresholds whose F1 is at least this share of the best one's part alarms from the rest equally well.
+const PLATEAU: f64 = 0.99;
 /// Prior of a component class without a failure: as if half a failure had been seen in ten device-years, an annual failure
 /// rate of 5 %, in the middle of what drives, fans and compressors show in their first years.
 const PRIOR: RatePrior = RatePrior { failures: 0.5, exposure_days: 3652.5 };
@@ -80,9 +82,11 @@ impl TrainOptions {
                 learning_rate: 0.05,
                 leaves: 15,
                 rows_in_leaf: 0.0,
-                curvature_in_leaf: 1.0,
+                // Failures are few and rows of one device alike: leaves of many rows, and trees that see different features, hold
+                // on devices and months not seen (docs/benchmarks.md).
+                curvature_in_leaf: 5.0,
                 ridge: 1.0,
-                feature_share: 0.5,
+                feature_share: 0.15,
                 row_share: 0.8,
                 ..BoostingOptions::default()
             },
@@ -185,7 +189,8 @@ struct FamilyJob<'a> {
 struct Trained {
     component: ComponentId,
     failures: usize,
-    rows: Vec<Row>,
+    /// Rows that it learnt from.
+    rows: usize,
     /// One a horizon.
     rankers: Vec<Ranker>,
     /// One a horizon: a score for each row whose label that horizon knows.
@@ -244,8 +249,9 @@ impl FamilyJob<'_> {
             }
         }
         let upto: Vec<Cow<'_, Readings>> = self.members.iter().map(|&place| self.upto(place)).collect();
+        let components = components_of(self.fleet, self.subjects, self.members).into_keys().cloned().collect();
         let regimes = Regimes::find(&upto.iter().map(|readings| &**readings).collect::<Vec<_>>());
-        let space = FeatureSpace::new(windows, signals, &codes).with_regimes(regimes);
+        let space = FeatureSpace::new(windows, signals, &codes, &components).with_regimes(regimes);
         let cohorts = cohorts_of(self.subjects, self.members, &space);
         (space, cohorts)
     }
@@ -269,7 +275,15 @@ impl FamilyJob<'_> {
         space: &FeatureSpace,
         cohorts: &BTreeMap<HardwareModelId, Timeline>,
     ) -> Option<Trained> {
-        let mut rows = component_rows(self.subjects, members, component, self.horizons, self.every, self.options.until);
+        let mut rows = component_rows(
+            self.subjects,
+            members,
+            component,
+            self.horizons,
+            self.every,
+            self.options.until,
+            space.width(),
+        );
         let failing: BTreeSet<usize> = rows.iter().filter(|row| row.failed[0]).map(|row| row.subject).collect();
         let failures = self.observed_failures(component, &failing);
         let meaning_known = |h: usize| rows.iter().any(|row| row.labels[h] == Some(true));
@@ -283,7 +297,7 @@ impl FamilyJob<'_> {
         let jobs: Vec<usize> = (0..self.horizons.len()).collect();
         let rankers: Option<Vec<Ranker>> = jobs.par_iter().map(|&h| self.grow(&rows, kind, h, None)).collect();
         let life = self.life(component, members, &folds, (space, cohorts));
-        Some(Trained { component: component.clone(), failures, rows, rankers: rankers?, held_out, life })
+        Some(Trained { component: component.clone(), failures, rows: rows.len(), rankers: rankers?, held_out, life })
     }
 
     /// The kind of ranker that puts the failures of devices it has not seen highest, with the scores that it gave them, one
@@ -329,7 +343,10 @@ impl FamilyJob<'_> {
         outside: Option<(usize, &BTreeMap<usize, usize>)>,
     ) -> Option<Ranker> {
         let used = |row: &&Row| outside.is_none_or(|(fold, folds)| folds[&row.subject] != fold);
-        let chosen: Vec<&Row> = rows.iter().filter(used).collect();
+        let mut chosen: Vec<&Row> = rows.iter().filter(used).collect();
+        if kind == Kind::Forest {
+            chosen = forest_rows(&chosen, self.subjects);
+        }
         let features: Vec<&[f64]> = chosen.iter().map(|row| row.features.as_slice()).collect();
         let labels: Vec<f64> = chosen.iter().map(|row| f64::from(u8::from(row.failed[horizon]))).collect();
         match kind {
@@ -549,8 +566,9 @@ fn with_doubt(rows: &[Scored], failures: usize) -> Vec<Scored> {
     rows.iter().copied().chain((doubt.weight > 0.0).then_some(doubt)).collect()
 }
 
-/// The probability that parts alarms from the rest best by F1 over held-out rows, pooled over components; midway between
-/// the lowest probability that alarms and the highest that does not.
+/// The probability that parts alarms from the rest best by F1 over held-out rows, pooled over components: of those that do so
+/// equally well the highest, which has the fewest false alarms; midway between the lowest probability that alarms and the
+/// highest that does not.
 fn choose_threshold(trained: &[Trained], calibrations: &[Vec<Calibration>]) -> (Option<f64>, Quality) {
     let mut rows: Vec<Scored> = Vec::new();
     for (trained, calibrations) in trained.iter().zip(calibrations) {
@@ -564,22 +582,24 @@ fn choose_threshold(trained: &[Trained], calibrations: &[Vec<Calibration>]) -> (
         return (None, Quality::default());
     }
     rows.sort_by(|a, b| b.score.total_cmp(&a.score));
+    // F1, threshold, precision, recall.
+    let mut cuts = Vec::new();
     let (mut hits, mut alarms) = (0.0, 0.0);
-    let mut best = (0.0, 1.0, 0.0, 0.0);
     for (n, row) in rows.iter().enumerate() {
         alarms += row.weight;
         hits += if row.failed { row.weight } else { 0.0 };
         let next = rows.get(n + 1).map_or(0.0, |next| next.score);
-        let f1 = 2.0 * hits / (alarms + failing);
-        if next < row.score && f1 > best.0 {
-            best = (f1, f64::midpoint(row.score, next), hits / alarms, hits / failing);
+        if next < row.score {
+            cuts.push((2.0 * hits / (alarms + failing), f64::midpoint(row.score, next), hits / alarms, hits / failing));
         }
     }
+    let highest = cuts.iter().map(|cut| cut.0).fold(0.0, f64::max);
+    let best = cuts.into_iter().find(|cut| cut.0 >= PLATEAU * highest).unwrap_or_default();
     let brier = rows.iter().map(|r| r.weight * (r.score - f64::from(u8::from(r.failed))).powi(2)).sum::<f64>() / weight;
     let base_rate = failing / weight;
     let quality = Quality {
         failures: trained.iter().map(|t| t.failures).sum(),
-        rows: trained.iter().map(|t| t.rows.len()).sum(),
+        rows: trained.iter().map(|t| t.rows).sum(),
         base_rate,
         brier,
         brier_base: base_rate * (1.0 - base_rate),

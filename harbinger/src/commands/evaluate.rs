@@ -32,6 +32,9 @@ pub(crate) struct Arguments {
     /// Instead of by time: learn on all but one of so many folds of devices and predict that one, in turn
     #[arg(long)]
     folds: Option<usize>,
+    /// Where remaining useful life stops counting
+    #[arg(long, value_name = "LENGTH")]
+    rul_cap: Option<Duration>,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -65,6 +68,9 @@ fn options(arguments: &Arguments, until: Timestamp) -> TrainOptions {
     let mut options = TrainOptions::new(until);
     options.horizons = vec![arguments.horizon];
     options.every = Some(arguments.every);
+    if let Some(cap) = arguments.rul_cap {
+        options.rul_cap = cap;
+    }
     options
 }
 
@@ -76,13 +82,14 @@ fn by_time(
     end: Timestamp,
 ) -> (Vec<Prediction>, Span) {
     let step = Step::begin(&format!("training until {split}"));
-    let model = train(&bundle.fleet, subjects, &options(arguments, split));
+    let options = options(arguments, split);
+    let model = train(&bundle.fleet, subjects, &options);
     step.done(&format!("trained on {} failures", model.failures()));
     let step = Step::begin(&format!("scoring until {end}"));
     let rows = Rows { from: Some(split), to: Some(end), every: arguments.every };
     let predictions = score(&model, &bundle.fleet, subjects, |subject| rows.times(subject));
     step.done(&format!("scored {} rows", predictions.len()));
-    (predictions, Span { from: split, to: end, horizon: arguments.horizon })
+    (predictions, Span { from: split, to: end, horizon: arguments.horizon, rul_cap: options.rul_cap })
 }
 
 fn by_folds(
@@ -110,7 +117,8 @@ fn by_folds(
     }
     predictions.sort_by(|a, b| (a.ts, &a.device, &a.component).cmp(&(b.ts, &b.device, &b.component)));
     let first = subjects.iter().filter_map(|s| Some(s.observed?.from)).min().unwrap_or(end);
-    (predictions, Span { from: first, to: end, horizon: arguments.horizon })
+    let rul_cap = options(arguments, end).rul_cap;
+    (predictions, Span { from: first, to: end, horizon: arguments.horizon, rul_cap })
 }
 
 /// Deals devices to folds in order of id, those with failures first.
@@ -152,6 +160,11 @@ fn print(report: &Report, seconds: f64) {
     for found in &report.found {
         let measure = format!("devices found at {} % false positives", found.false_positive_rate * 100.0);
         line(&measure, format!("{} of {}", found.found, found.of), "0".to_owned());
+    }
+    if let Some(life) = &report.remaining_life {
+        let measure = format!("remaining life of {} rows: RMSE in days", life.rows);
+        line(&measure, format!("{:.2}", life.rmse_days), "-".to_owned());
+        line("remaining lives inside the 90 % interval", format!("{:.3}", life.inside), "0.900".to_owned());
     }
     println!("\nreliability: p from, rows, mean p, frequency");
     for bin in report.reliability.iter().filter(|bin| bin.rows > 0) {
