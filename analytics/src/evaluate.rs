@@ -6,9 +6,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use harbinger_core::{ComponentId, DeviceId, Duration, Timestamp, time::HOURS_PER_MONTH};
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
 use serde::Serialize;
 
 use crate::failure::Prediction;
+
+pub mod pictures;
+
+/// Times that devices are drawn again to tell how far a share of them can be trusted (Efron 1979).
+const RESAMPLES: usize = 1_000;
 
 /// Between which times, and how far ahead.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,8 +26,9 @@ pub struct Span {
     pub to: Timestamp,
     /// The main horizon H.
     pub horizon: Duration,
-    /// Where remaining life stops counting.
-    pub rul_cap: Duration,
+    /// Where remaining life stops counting, for devices that are run until they fail; of others those whose life is known
+    /// are the short-lived ones, and none is judged.
+    pub rul_cap: Option<Duration>,
 }
 
 /// Failures of each component of each device, in order of time.
@@ -57,6 +65,8 @@ pub struct Found {
     pub found: usize,
     /// Failing devices.
     pub of: usize,
+    /// 5 and 95 % quantile of the share that is found when devices are drawn again, healthy and failing apart.
+    pub interval: (f64, f64),
 }
 
 /// How well remaining life was told, over the rows of devices that failed later.
@@ -105,7 +115,7 @@ pub struct Report {
     pub reliability: Vec<Bin>,
     /// Devices found at 1 % and .1 % false positives over their last 7 days.
     pub found: Vec<Found>,
-    /// Remaining life; `None` where no device failed after a row.
+    /// Remaining life; `None` where it is not judged, or no device failed after a row.
     pub remaining_life: Option<LifeTold>,
 }
 
@@ -118,14 +128,11 @@ struct Judged<'a> {
 /// Measures predictions, which are in order of time.
 #[must_use]
 pub fn evaluate(predictions: &[Prediction], truth: &Truth, span: Span) -> Report {
-    let none = Vec::new();
     let slots = by_slot(predictions, span);
-    let failures_of = |slot: &(DeviceId, ComponentId)| truth.get(slot).unwrap_or(&none);
     let mut judged: Vec<Judged<'_>> = Vec::new();
     let mut false_alarms = 0;
     for (slot, rows) in &slots {
-        let failures = failures_of(slot);
-        let fails = |t: Timestamp| failures.iter().any(|&failure| t < failure && failure <= t + span.horizon);
+        let fails = |t: Timestamp| is_failing(truth, slot, t, span.horizon);
         let marks: Vec<(bool, bool)> = rows.iter().map(|row| (row.alarm, fails(row.ts))).collect();
         false_alarms += false_runs(&marks);
         judged.extend(rows.iter().map(|row| Judged {
@@ -134,11 +141,7 @@ pub fn evaluate(predictions: &[Prediction], truth: &Truth, span: Span) -> Report
             fails: fails(row.ts),
         }));
     }
-    let counted: Vec<(&(DeviceId, ComponentId), Timestamp)> = truth
-        .iter()
-        .flat_map(|(slot, failures)| failures.iter().map(move |&failure| (slot, failure)))
-        .filter(|&(_, failure)| span.from + span.horizon <= failure && failure <= span.to)
-        .collect();
+    let counted = counted_failures(truth, span);
     let flagged = flagged_at(&slots, &counted, span.horizon);
     let device_months = device_months(&slots);
     let (precision, recall, f1) = row_scores(&judged);
@@ -165,8 +168,33 @@ pub fn evaluate(predictions: &[Prediction], truth: &Truth, span: Span) -> Report
             })
             .collect(),
         found: [0.01, 0.001].map(|q| devices_found(predictions, truth, q)).to_vec(),
-        remaining_life: life_told(&slots, truth, span.rul_cap),
+        remaining_life: span.rul_cap.and_then(|cap| life_told(&slots, truth, cap)),
     }
+}
+
+/// The failures that could have been flagged a horizon before.
+fn counted_failures(truth: &Truth, span: Span) -> Vec<(&(DeviceId, ComponentId), Timestamp)> {
+    truth
+        .iter()
+        .flat_map(|(slot, failures)| failures.iter().map(move |&failure| (slot, failure)))
+        .filter(|&(_, failure)| span.from + span.horizon <= failure && failure <= span.to)
+        .collect()
+}
+
+/// Whether a slot fails within the horizon after `t`.
+fn is_failing(truth: &Truth, slot: &(DeviceId, ComponentId), t: Timestamp, horizon: Duration) -> bool {
+    truth.get(slot).is_some_and(|failures| failures.iter().any(|&failure| t < failure && failure <= t + horizon))
+}
+
+/// The first alarm at most a horizon before a failure.
+fn earliest_alarm(
+    slots: &Slots<'_>,
+    slot: &(DeviceId, ComponentId),
+    failure: Timestamp,
+    horizon: Duration,
+) -> Option<Timestamp> {
+    let inside = |row: &&&Prediction| row.alarm && failure - horizon <= row.ts && row.ts <= failure;
+    slots.get(slot)?.iter().find(inside).map(|row| row.ts)
 }
 
 type Slots<'a> = BTreeMap<(DeviceId, ComponentId), Vec<&'a Prediction>>;
@@ -213,15 +241,12 @@ fn flagged_at(
     let hours = horizon.millis() / 3_600_000;
     let mut steps: Vec<i64> = [0, hours / 4, hours / 2, hours].to_vec();
     steps.dedup();
-    let earliest = |slot: &(DeviceId, ComponentId), failure: Timestamp| {
-        let inside = |row: &&&Prediction| row.alarm && failure - horizon <= row.ts && row.ts <= failure;
-        slots.get(slot)?.iter().find(inside).map(|row| row.ts)
-    };
     steps
         .into_iter()
         .map(|hours_ahead| {
             let early = |&&(slot, failure): &&(&(DeviceId, ComponentId), Timestamp)| {
-                earliest(slot, failure).is_some_and(|alarm| alarm <= failure - Duration::from_hours(hours_ahead))
+                earliest_alarm(slots, slot, failure, horizon)
+                    .is_some_and(|alarm| alarm <= failure - Duration::from_hours(hours_ahead))
             };
             Flagged { hours_ahead, flagged: failures.iter().filter(early).count() }
         })
@@ -319,26 +344,40 @@ fn devices_found(rows: &[Prediction], truth: &Truth, q: f64) -> Found {
             }
         }
     }
-    let mut healthy: Vec<(f64, f64)> =
-        best.iter().filter(|(device, _)| !failing.contains(*device)).map(|(_, rank)| *rank).collect();
-    healthy.sort_by(|a, b| b.partial_cmp(a).unwrap_or(std::cmp::Ordering::Equal));
+    let (failing, mut healthy): (Vec<_>, Vec<_>) = best.into_iter().partition(|(device, _)| failing.contains(device));
+    let failing: Vec<(f64, f64)> = failing.into_iter().map(|(_, rank)| rank).collect();
+    healthy.sort_by(|(_, a), (_, b)| b.partial_cmp(a).unwrap_or(std::cmp::Ordering::Equal));
+    let healthy: Vec<(f64, f64)> = healthy.into_iter().map(|(_, rank)| rank).collect();
     let allowed = (q * healthy.len() as f64).floor() as usize;
-    let threshold = healthy.get(allowed).copied().unwrap_or((f64::NEG_INFINITY, f64::NEG_INFINITY));
-    let of = failing.iter().filter(|device| best.contains_key(*device)).count();
-    let found = failing.iter().filter(|device| best.get(*device).is_some_and(|rank| *rank > threshold)).count();
-    Found { false_positive_rate: q, found, of }
+    let above = |threshold: Option<&(f64, f64)>| {
+        failing.iter().map(|rank| threshold.is_none_or(|threshold| rank > threshold)).collect::<Vec<bool>>()
+    };
+    let found = above(healthy.get(allowed)).iter().filter(|&&is| is).count();
+    let mut shares: Vec<f64> = Vec::new();
+    let mut random = ChaCha8Rng::seed_from_u64(0);
+    for _ in 0..if failing.is_empty() { 0 } else { RESAMPLES } {
+        // Healthy ranks are sorted: the place of the threshold among those drawn again is a place among all of them.
+        let mut places: Vec<usize> = healthy.iter().map(|_| random.random_range(0..healthy.len())).collect();
+        let threshold = (allowed < places.len()).then(|| *places.select_nth_unstable(allowed).1);
+        let above = above(threshold.map(|place| &healthy[place]));
+        let drawn = (0..failing.len()).filter(|_| above[random.random_range(0..failing.len())]).count();
+        shares.push(drawn as f64 / failing.len() as f64);
+    }
+    shares.sort_by(f64::total_cmp);
+    let quantile = |share: f64| shares.get((share * (RESAMPLES - 1) as f64).round() as usize).copied().unwrap_or(0.0);
+    Found { false_positive_rate: q, found, of: failing.len(), interval: (quantile(0.05), quantile(0.95)) }
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::survival::RemainingLife;
 
-    fn hour(n: i64) -> Timestamp {
+    pub(super) fn hour(n: i64) -> Timestamp {
         Timestamp::from_millis(n * 3_600_000)
     }
 
-    fn row(t: i64, device: &str, p: f64, alarm: bool) -> Prediction {
+    pub(super) fn row(t: i64, device: &str, p: f64, alarm: bool) -> Prediction {
         Prediction {
             ts: hour(t),
             device: device.parse().unwrap(),
@@ -350,11 +389,12 @@ mod tests {
             top_signals: Vec::new(),
             threshold: None,
             features: Vec::new(),
+            kind: None,
             basis: None,
         }
     }
 
-    fn truth(failures: &[(&str, i64)]) -> Truth {
+    pub(super) fn truth(failures: &[(&str, i64)]) -> Truth {
         let mut truth = Truth::new();
         for (device, t) in failures {
             truth.entry((device.parse().unwrap(), "fan".parse().unwrap())).or_default().push(hour(*t));
@@ -362,8 +402,8 @@ mod tests {
         truth
     }
 
-    fn span(to: i64) -> Span {
-        Span { from: hour(0), to: hour(to), horizon: Duration::from_hours(24), rul_cap: Duration::from_hours(48) }
+    pub(super) fn span(to: i64) -> Span {
+        Span { from: hour(0), to: hour(to), horizon: Duration::from_hours(24), rul_cap: Some(Duration::from_hours(48)) }
     }
 
     /// By hand: `a` fails at 60 and alarms from 40; `b` alarms twice, one run long; rows after 76 are not known.
@@ -417,7 +457,10 @@ mod tests {
         rows.push(row(0, "sick", 0.4985, false));
         rows.push(row(0, "hidden", 0.1, false));
         let report = evaluate(&rows, &truth(&[("sick", 20), ("hidden", 20)]), span(100));
-        assert_eq!(report.found[0], Found { false_positive_rate: 0.01, found: 1, of: 2 });
+        let found = report.found[0];
+        assert_eq!((found.false_positive_rate, found.found, found.of), (0.01, 1, 2));
+        // Drawn again, both, one or none of the two is the one that is found.
+        assert_eq!(found.interval, (0.0, 1.0));
     }
 
     /// scikit-learn's average precision on the shared scores.

@@ -10,6 +10,8 @@ mod life;
 mod model;
 mod rows;
 mod score;
+#[cfg(test)]
+mod tests;
 mod train;
 
 use std::collections::BTreeMap;
@@ -21,8 +23,8 @@ use harbinger_core::{
 };
 
 pub use life::LifeModel;
-pub use model::{ComponentModel, Error, FORMAT, Family, HorizonModel, Model, Quality, Ranker};
-pub use score::{Prediction, TopSignal, curve, score};
+pub use model::{ComponentModel, Error, FORMAT, Family, HorizonModel, Model, Quality, Ranker, Reliability};
+pub use score::{Prediction, TopSignal, curve, recompute, score};
 pub(crate) use score::{explain, score_with_basis};
 pub use train::{TrainOptions, default_every, default_horizons, train};
 

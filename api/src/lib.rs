@@ -39,7 +39,7 @@ pub use erasure::{Erasure, Gone};
 pub use errors::Problem;
 pub use extract::BODY_BYTES_MAX;
 pub use openapi::intake as intake_description;
-pub use state::{ApiState, Control, ControlError, Parts, Readiness};
+pub use state::{ApiState, Control, ControlError, Parts, Readiness, Recomputed};
 
 /// The whole interface with routes of others beside it, such as the intake of telemetry, described in the same OpenAPI
 /// document. Those ask for keys themselves: see [`authorize`].

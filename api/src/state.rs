@@ -7,10 +7,10 @@ use std::{
 
 use async_trait::async_trait;
 use harbinger_alerts::{Alerts, webhook::Guard};
-use harbinger_core::{Clock, DeviceKey, TenantId, Timestamp, fleet::Maintenance};
+use harbinger_core::{Clock, ComponentId, DeviceKey, TenantId, Timestamp, fleet::Maintenance};
 use harbinger_store::{
     Ledger,
-    ledger::{self, Connection},
+    ledger::{self, Connection, predictions::Decision},
     telemetry::{self, SharedStore},
 };
 use prometheus_client::registry::Registry;
@@ -50,6 +50,15 @@ pub enum ControlError {
     },
 }
 
+/// A prediction that was reckoned again.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Recomputed {
+    /// One a horizon of the model, in its order.
+    pub probabilities: Vec<f64>,
+    /// The rank behind the main horizon.
+    pub score: f64,
+}
+
 /// What only the running process can do: it owns the clocks of event time and the background work.
 #[async_trait]
 pub trait Control: Send + Sync + 'static {
@@ -65,6 +74,15 @@ pub trait Control: Send + Sync + 'static {
 
     /// Trains now; the new model's version.
     async fn retrain(&self, tenant: &TenantId) -> Result<String, ControlError>;
+
+    /// Reckons again what was decided, from the features that were kept and the model that decided; `None` where either is no
+    /// longer there.
+    async fn recompute(
+        &self,
+        tenant: &TenantId,
+        component: &ComponentId,
+        decision: &Decision,
+    ) -> Result<Option<Recomputed>, ControlError>;
 
     /// Deletes everything of a device, between two cycles of analytics: see [`Erasure`](crate::Erasure).
     async fn delete_device(&self, key: &DeviceKey, actor: &str) -> Result<Gone, ControlError>;

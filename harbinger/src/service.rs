@@ -32,7 +32,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
 use conduct::{Conductor, Policy};
-use control::{EventTimes, ServiceControl};
+use control::{EventTimes, OpenedModels, ServiceControl};
 use leases::Leases;
 use spool::SpoolMetrics;
 
@@ -150,6 +150,7 @@ impl Service {
             event_times: Arc::clone(&event_times),
             commands: orders,
             deliverer: deliverer.handle(),
+            models: Arc::new(OpenedModels::new(folder.models.clone())),
         });
         let readiness = Arc::new(Readiness::default());
         let state = ApiState::new(Parts {

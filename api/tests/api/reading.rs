@@ -75,8 +75,10 @@ async fn predictions_page_to_the_whole_with_every_bit() {
     let detail = world.get(&world.filled("/api/v1/predictions/{prediction_id}")).await.expect(200);
     assert_eq!(detail["decision"]["features"]["rpm.mean"], 7990.5);
     assert_eq!(detail["device"], "acme-d1");
+    assert_eq!(detail["recomputed"]["identical"], true, "{detail}");
+    assert_eq!(detail["recomputed"]["probabilities"], detail["probabilities"]);
     let other = world.get(&format!("/api/v1/predictions/{}", kept[1].id())).await.expect(200);
-    assert_eq!(other["decision"], json!(null));
+    assert_eq!((&other["decision"], &other["recomputed"]), (&json!(null), &json!(null)));
 }
 
 #[tokio::test]

@@ -11,12 +11,12 @@ use axum::{
 };
 use harbinger_alerts::{Alerts, HysteresisOptions, Observation, webhook::Guard};
 use harbinger_api::{
-    ApiState, Authorize, Control, ControlError, Erasure, Gone, Parts, Readiness, app_with, authorize,
+    ApiState, Authorize, Control, ControlError, Erasure, Gone, Parts, Readiness, Recomputed, app_with, authorize,
     intake_description,
 };
 use harbinger_core::{
-    Clock, DeviceEvent, DeviceKey, Duration, ManualClock, Probability, Reading, Severity, TenantId, Timestamp,
-    fleet::Maintenance,
+    Clock, ComponentId, DeviceEvent, DeviceKey, Duration, ManualClock, Probability, Reading, Severity, TenantId,
+    Timestamp, fleet::Maintenance,
 };
 use harbinger_store::{
     Batch, Ledger, Quarantined,
@@ -76,6 +76,15 @@ impl Control for TestControl {
     }
     async fn retrain(&self, _: &TenantId) -> Result<String, ControlError> {
         panic!("training fell over");
+    }
+    async fn recompute(
+        &self,
+        _: &TenantId,
+        _: &ComponentId,
+        decision: &Decision,
+    ) -> Result<Option<Recomputed>, ControlError> {
+        let again: Option<(Vec<f64>, f64)> = serde_json::from_value(decision.body["again"].clone()).unwrap();
+        Ok(again.map(|(probabilities, score)| Recomputed { probabilities, score }))
     }
     async fn maintenance_recorded(
         &self,
@@ -260,7 +269,7 @@ impl World {
         let decision = Decision {
             prediction_id: rows[0].id(),
             model_version: "acme-v1".to_owned(),
-            body: json!({ "features": { "rpm.mean": 7990.5 } }),
+            body: json!({ "features": { "rpm.mean": 7990.5 }, "again": [rows[0].probabilities, rows[0].score] }),
         };
         let mut tx = self.ledger.write().await.unwrap();
         models::insert_candidate(&mut tx, &tenant("acme"), &model).await.unwrap();

@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, path::PathBuf, time::Instant};
 
 use harbinger_analytics::{
-    evaluate::{Report, Span, Truth, evaluate},
+    evaluate::{Report, Span, Truth, evaluate, pictures::pictures},
     failure::{Prediction, Subject, TrainOptions, score, subjects, train},
 };
 use harbinger_bundle::Bundle;
@@ -11,6 +11,8 @@ use harbinger_core::{DeviceId, Duration, Timestamp};
 
 use super::{read_bundle, score::Rows, train::until};
 use crate::progress::Step;
+
+mod report;
 
 /// Arguments of `evaluate`.
 #[derive(Debug, clap::Args)]
@@ -32,12 +34,15 @@ pub(crate) struct Arguments {
     /// Instead of by time: learn on all but one of so many folds of devices and predict that one, in turn
     #[arg(long)]
     folds: Option<usize>,
-    /// Where remaining useful life stops counting
+    /// Judge remaining useful life too, up to this length: for devices that are run until they fail
     #[arg(long, value_name = "LENGTH")]
     rul_cap: Option<Duration>,
     /// Print JSON
     #[arg(long)]
     json: bool,
+    /// Write a page of pictures: reliability, precision and recall, lead times, and examples
+    #[arg(long, value_name = "FILE.html")]
+    report: Option<PathBuf>,
 }
 
 /// Reads, learns, predicts, judges.
@@ -55,6 +60,12 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     };
     let truth = truth(&bundle);
     let report = evaluate(&predictions, &truth, span);
+    if let Some(file) = &arguments.report {
+        let history = |device: &DeviceId| bundle.histories.get(device);
+        let pictures = pictures(&predictions, &truth, span, history);
+        report::write(file, &about(arguments, span), &report, &pictures)?;
+        eprintln!("wrote {}", file.display());
+    }
     let seconds = started.elapsed().as_secs_f64();
     if arguments.json {
         println!("{}", serde_json::to_string_pretty(&report)?);
@@ -62,6 +73,17 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         print(&report, seconds);
     }
     Ok(())
+}
+
+/// What is evaluated, in a line.
+fn about(arguments: &Arguments, span: Span) -> String {
+    let Arguments { bundle, horizon, every, .. } = arguments;
+    let how = match arguments.folds {
+        Some(folds) => format!("each of {folds} parts of the devices predicted by what the others taught"),
+        None => "learnt from what was before".to_owned(),
+    };
+    let Span { from, to, .. } = span;
+    format!("{}: failures within {horizon}, a row each {every}, {from} to {to}, {how}", bundle.display())
 }
 
 fn options(arguments: &Arguments, until: Timestamp) -> TrainOptions {
@@ -89,7 +111,7 @@ fn by_time(
     let rows = Rows { from: Some(split), to: Some(end), every: arguments.every };
     let predictions = score(&model, &bundle.fleet, subjects, |subject| rows.times(subject));
     step.done(&format!("scored {} rows", predictions.len()));
-    (predictions, Span { from: split, to: end, horizon: arguments.horizon, rul_cap: options.rul_cap })
+    (predictions, Span { from: split, to: end, horizon: arguments.horizon, rul_cap: arguments.rul_cap })
 }
 
 fn by_folds(
@@ -117,8 +139,7 @@ fn by_folds(
     }
     predictions.sort_by(|a, b| (a.ts, &a.device, &a.component).cmp(&(b.ts, &b.device, &b.component)));
     let first = subjects.iter().filter_map(|s| Some(s.observed?.from)).min().unwrap_or(end);
-    let rul_cap = options(arguments, end).rul_cap;
-    (predictions, Span { from: first, to: end, horizon: arguments.horizon, rul_cap })
+    (predictions, Span { from: first, to: end, horizon: arguments.horizon, rul_cap: arguments.rul_cap })
 }
 
 /// Deals devices to folds in order of id, those with failures first.
@@ -160,6 +181,8 @@ fn print(report: &Report, seconds: f64) {
     for found in &report.found {
         let measure = format!("devices found at {} % false positives", found.false_positive_rate * 100.0);
         line(&measure, format!("{} of {}", found.found, found.of), "0".to_owned());
+        let interval = format!("{:.0} - {:.0} %", found.interval.0 * 100.0, found.interval.1 * 100.0);
+        line("  90 % interval over devices drawn again", interval, String::new());
     }
     if let Some(life) = &report.remaining_life {
         let measure = format!("remaining life of {} rows: RMSE in days", life.rows);

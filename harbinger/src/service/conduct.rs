@@ -326,6 +326,7 @@ fn decisions(cycle: &Cycle, rows: &[predictions::Prediction]) -> Vec<Decision> {
         body: json!({
             "features": prediction.features.iter().map(|(name, value)| json!({"name": name, "value": value})).collect::<Vec<_>>(),
             "top_signals": prediction.top_signals,
+            "kind": prediction.kind,
             "probabilities": prediction.probabilities,
             "threshold": prediction.threshold,
         }),
@@ -373,7 +374,12 @@ fn summary(prediction: &Prediction, main: f64, horizon: &str) -> String {
     );
     match prediction.top_signals.first().filter(|signal| signal.contribution > 0.0) {
         Some(signal) => match signal.value {
-            Some(value) => format!("{what}: {} is {value:.4}", signal.because),
+            Some(value) => match signal.usual {
+                Some((low, high)) => {
+                    format!("{what}: {} is {value:.4}, usually {low:.4} to {high:.4}", signal.because)
+                }
+                None => format!("{what}: {} is {value:.4}", signal.because),
+            },
             None => format!("{what}: {}", signal.because),
         },
         None => what,

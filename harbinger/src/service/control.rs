@@ -2,14 +2,16 @@
 
 use std::{
     collections::HashMap,
+    path::PathBuf,
     sync::{Arc, PoisonError, RwLock},
 };
 
 use async_trait::async_trait;
 use harbinger_alerts::{Alerts, webhook};
-use harbinger_api::{Control, ControlError, Gone};
+use harbinger_analytics::failure::{self, Model};
+use harbinger_api::{Control, ControlError, Gone, Recomputed};
 use harbinger_core::{
-    Clock, DeviceKey, Duration, TenantId, Timestamp,
+    Clock, ComponentId, DeviceKey, Duration, TenantId, Timestamp,
     fleet::{Maintenance, MaintenanceAction},
 };
 use harbinger_ingest::{Pipeline, pipeline::ReplayError};
@@ -17,10 +19,12 @@ use harbinger_store::{
     ledger::{
         self, Connection, alerts as alert_rows,
         orders::{self, PartUse},
+        predictions::Decision,
         registry,
     },
     telemetry::SharedStore,
 };
+use serde::Deserialize;
 use tokio::sync::{mpsc, oneshot};
 
 use super::conduct::Command;
@@ -52,6 +56,52 @@ pub(super) struct ServiceControl {
     pub(super) event_times: Arc<EventTimes>,
     pub(super) commands: mpsc::Sender<Command>,
     pub(super) deliverer: webhook::Handle,
+    pub(super) models: Arc<OpenedModels>,
+}
+
+/// Model files, the one that was asked for last held open: who looks at decisions looks at several of one model.
+pub(super) struct OpenedModels {
+    folder: PathBuf,
+    last: RwLock<Option<(PathBuf, Arc<Model>)>>,
+}
+
+impl OpenedModels {
+    pub(super) fn new(folder: PathBuf) -> Self {
+        Self { folder, last: RwLock::new(None) }
+    }
+
+    /// The model of a version; `None` where its file is gone. Reads a file: not for the threads of the runtime.
+    fn get(&self, tenant: &TenantId, version: &str) -> Result<Option<Arc<Model>>, failure::Error> {
+        let folder = self.folder.join(tenant.as_str()).join(version);
+        if let Some((of, model)) = &*self.last.read().unwrap_or_else(PoisonError::into_inner)
+            && *of == folder
+        {
+            return Ok(Some(Arc::clone(model)));
+        }
+        if !folder.exists() {
+            return Ok(None);
+        }
+        let model = match Model::open(&folder) {
+            // It was trained by another version of the program, which reckoned by other rules.
+            Err(failure::Error::Format { .. }) => return Ok(None),
+            opened => Arc::new(opened?),
+        };
+        *self.last.write().unwrap_or_else(PoisonError::into_inner) = Some((folder, Arc::clone(&model)));
+        Ok(Some(model))
+    }
+}
+
+/// What a decision was made from, as far as reckoning it again needs it.
+#[derive(Deserialize)]
+struct Basis {
+    kind: String,
+    features: Vec<NamedFeature>,
+}
+
+#[derive(Deserialize)]
+struct NamedFeature {
+    name: String,
+    value: Option<f64>,
 }
 
 impl ServiceControl {
@@ -94,6 +144,25 @@ impl Control for ServiceControl {
     async fn retrain(&self, tenant: &TenantId) -> Result<String, ControlError> {
         let tenant = tenant.clone();
         self.ask(|answer| Command::Train { tenant, answer }).await
+    }
+
+    async fn recompute(
+        &self,
+        tenant: &TenantId,
+        component: &ComponentId,
+        decision: &Decision,
+    ) -> Result<Option<Recomputed>, ControlError> {
+        // Decisions from before kinds were kept cannot be reckoned again.
+        let Ok(Basis { kind, features }) = Basis::deserialize(&decision.body) else { return Ok(None) };
+        let failed = |source| ControlError::Failed { attempt: "open the model of a decision", source };
+        let (models, tenant, version) = (Arc::clone(&self.models), tenant.clone(), decision.model_version.clone());
+        let model = tokio::task::spawn_blocking(move || models.get(&tenant, &version)).await;
+        let Some(model) = model.map_err(|error| failed(error.into()))?.map_err(|error| failed(error.into()))? else {
+            return Ok(None);
+        };
+        let features: Vec<(String, Option<f64>)> = features.into_iter().map(|f| (f.name, f.value)).collect();
+        let again = failure::recompute(&model, &kind, component, &features);
+        Ok(again.map(|(probabilities, score)| Recomputed { probabilities, score }))
     }
 
     async fn delete_device(&self, key: &DeviceKey, actor: &str) -> Result<Gone, ControlError> {

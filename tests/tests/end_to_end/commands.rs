@@ -1,7 +1,10 @@
 //! The command line: exit codes, and the promise on real data.
 
-use harbinger_tests::{server::harbinger, shared};
+use harbinger_core::Duration;
+use harbinger_tests::{browser, server::harbinger, shared};
 use serde_json::Value;
+
+use crate::fleet;
 
 #[track_caller]
 fn check(arguments: &[&str], code: i32) {
@@ -23,6 +26,26 @@ fn exit_codes_tell_wrong_usage_from_failure() {
     check(&["train", "/nowhere", "--out", "nowhere"], 1);
     check(&["score", "/nowhere", "--models", "/nowhere", "--out", "nowhere"], 1);
     check(&["run", "--config", "/nowhere.toml"], 1);
+}
+
+/// A back-test as a page: drawn by a real browser, with nothing from elsewhere.
+#[test]
+fn a_back_test_is_a_page_of_pictures() {
+    let fleet = fleet::small("acme", 1, 30);
+    let until = (fleet.bundle.last_time().unwrap() - Duration::from_days(10)).to_string();
+    let page = fleet.path().join("report.html");
+    let grid = ["--horizon", "3d", "--every", "6h", "--report", page.to_str().unwrap()];
+    check(&[&["evaluate", fleet.argument(), "--until", &until][..], &grid].concat(), 0);
+    let text = std::fs::read_to_string(&page).unwrap();
+    assert!(!text.contains("src=\"") && !text.contains("@import"), "the page asks for something");
+    let Some(drawn) = browser::drawn(&page).unwrap() else { return };
+    let charts = drawn.matches("<svg").count();
+    let examples = drawn.matches("class=\"third\"").count();
+    assert!(examples > 0 && charts >= 4 + examples, "{charts} charts, {examples} examples");
+    for (what, place) in [("reliability", "<circle class=\"dot\""), ("lead times", "<rect class=\"bar\"")] {
+        assert!(drawn.contains(place), "no {what}");
+    }
+    assert!(!drawn.contains("NaN") && !drawn.contains("undefined"), "a figure or a place that is none");
 }
 
 /// Trained before March, a forest flags at least six of March's seven failures twelve hours ahead, with at most two false

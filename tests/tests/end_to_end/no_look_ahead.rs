@@ -101,6 +101,49 @@ fn predictions_know_nothing_later_and_nothing_of_the_truth() {
 }
 
 #[test]
+fn anomalies_know_nothing_later_and_not_how_many_threads_found_them() {
+    let fleet = fleet::small("acme", 1, 20);
+    let last = fleet.bundle.last_time().unwrap();
+    let fit_until = (last - Duration::from_days(10)).to_string();
+    let out = fleet.path().join("anomalies.out");
+    let screen = |bundle: &str, threads: &str| -> Vec<String> {
+        let arguments = ["screen", bundle, "--fit-until", &fit_until, "--out", out.to_str().unwrap()];
+        run(&arguments, &[("RAYON_NUM_THREADS", threads)]);
+        std::fs::read_to_string(&out).unwrap().lines().map(str::to_owned).collect()
+    };
+    let whole = screen(fleet.argument(), "2");
+    assert!(whole.len() > 12 * 200 && whole[0] == "ts,device,score,alarm,top_signals", "{} rows", whole.len());
+    assert!(whole == screen(fleet.argument(), "1"), "the rows differ with one thread");
+    let cut_at = last - Duration::from_days(4);
+    let early = |line: &&String| line.split(',').next().unwrap().parse::<Timestamp>().is_ok_and(|ts| ts <= cut_at);
+    let expected: Vec<&String> = whole.iter().filter(early).collect();
+    let shorter = screen(cut(fleet.path(), cut_at).path().to_str().unwrap(), "2");
+    assert!(expected.len() > 12 * 100 && expected == shorter.iter().skip(1).collect::<Vec<_>>());
+
+    // A time for each device, from a file: the one that it does not name is left out.
+    let times = fleet.path().join("fit.txt");
+    let device = &fleet.bundle.fleet.devices[0].device;
+    std::fs::write(&times, format!("device,ts\n{device},{fit_until}\n")).unwrap();
+    let arguments =
+        ["screen", fleet.argument(), "--fit-until", times.to_str().unwrap(), "--out", out.to_str().unwrap()];
+    run(&arguments, &[]);
+    let of_one = std::fs::read_to_string(&out).unwrap();
+    let own: Vec<&str> =
+        whole.iter().map(String::as_str).filter(|line| line.split(',').nth(1) == Some(device.as_str())).collect();
+    assert_eq!(of_one.lines().skip(1).collect::<Vec<_>>(), own);
+    for (content, complaint) in [
+        ("device,ts\nnobody,2026-01-01T00:00:00Z\n", "nobody"),
+        ("device,ts\nserver-001,soon\n", "line 2 column ts"),
+        ("device\nserver-001\n", "required column \"ts\""),
+    ] {
+        std::fs::write(&times, content).unwrap();
+        let ended = harbinger(&arguments).unwrap();
+        let said = String::from_utf8_lossy(&ended.stderr).into_owned();
+        assert!(ended.status.code() == Some(1) && said.contains(complaint), "{content:?}: {said}");
+    }
+}
+
+#[test]
 fn a_bad_bundle_is_told_with_file_line_and_column() {
     let fleet = fleet::small("acme", 1, 2);
     let zipped = fleet.path().join("telemetry.csv.gz");

@@ -197,6 +197,9 @@ fn one_id_leads_from_the_shelf_to_the_readings(client: &Client, scored_until: Ti
     let decision = &prediction["decision"];
     let features = decision["features"].as_array().unwrap_or_else(|| panic!("no decision: {prediction}"));
     assert!(!features.is_empty() && !decision["top_signals"].as_array().unwrap().is_empty(), "{decision}");
+    let again = &prediction["recomputed"];
+    assert_eq!(again["identical"], true, "{prediction}");
+    assert_eq!((&again["probabilities"], &again["score"]), (&prediction["probabilities"], &prediction["score"]));
     let models = client.items("/api/v1/models").unwrap();
     assert!(models.iter().any(|model| model["version"] == prediction["model_version"]));
 

@@ -145,6 +145,7 @@ mod tests {
             contribution: 1.0,
             because: because.to_owned(),
             value,
+            usual: None,
         };
         let signals = [signal("newest fan_rpm", Some(812.3)), signal("newest x", None), signal("newest y", Some(0.1))];
         assert_eq!(reasons(&signals, 2), ["newest fan_rpm: 812", "newest x: missing"]);

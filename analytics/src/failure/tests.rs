@@ -1,0 +1,237 @@
+//! Training and scoring on a small fleet whose failures announce themselves, and on data that are not as they should be.
+
+use harbinger_core::{
+    ComponentId, SignalId,
+    fleet::{ComponentSlot, Failure, HardwareModel, Maintenance, MaintenanceAction, MaintenanceReason},
+};
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+use super::{forest::ForestOptions, *};
+use crate::boosting::BoostingOptions;
+
+type Histories = BTreeMap<DeviceId, DeviceHistory>;
+
+const DAYS: i64 = 30;
+
+fn id<T: std::str::FromStr>(text: &str) -> T
+where
+    T::Err: std::fmt::Debug,
+{
+    text.parse().unwrap()
+}
+
+fn hour(n: i64) -> Timestamp {
+    Timestamp::from_millis(1_420_070_400_000) + Duration::from_hours(n)
+}
+
+/// Thirty pumps for thirty days, hourly: two days before one of the first `failing` fails, its heat begins to rise.
+fn pumps(failing: i64) -> (Fleet, Histories) {
+    let model = HardwareModel { model: id("p1"), kind: "pump".to_owned(), description: None };
+    let slot =
+        ComponentSlot { model: id("p1"), component: id("seal"), part: id("S-1"), quantity: 1, description: None };
+    let (mut devices, mut histories) = (Vec::new(), Histories::new());
+    for n in 0..30 {
+        let device: DeviceId = id(&format!("pump-{n:02}"));
+        devices.push(Device {
+            device: device.clone(),
+            tenant: id("acme"),
+            model: id("p1"),
+            depot: id("north"),
+            serial: None,
+            site: None,
+            contract: None,
+            installed_at: Some(hour(-1_000)),
+            observed_from: None,
+            observed_until: None,
+        });
+        let fails = (n < failing).then_some(24 * (6 + n % 18));
+        let mut random = ChaCha8Rng::seed_from_u64(n as u64);
+        let mut history = DeviceHistory::default();
+        for t in 0..24 * DAYS {
+            let ahead = fails.map(|failure| failure - t).filter(|ahead| (0..48).contains(ahead));
+            let heat = 40.0 + random.random_range(-1.0..1.0) + ahead.map_or(0.0, |ahead| (48 - ahead) as f64 / 4.0);
+            history.readings.push(hour(t), &[(id("heat"), heat), (id("load"), random.random())]);
+        }
+        if let Some(failure) = fails {
+            history.failures.push(Failure { ts: hour(failure), device: device.clone(), component: id("seal") });
+            history.maintenance.push(Maintenance {
+                ts: hour(failure + 1),
+                device: device.clone(),
+                component: id("seal"),
+                action: MaintenanceAction::Replaced,
+                reason: MaintenanceReason::Failure,
+            });
+        }
+        histories.insert(device, history);
+    }
+    (Fleet { models: vec![model], components: vec![slot], devices, ..Fleet::default() }, histories)
+}
+
+fn learn(fleet: &Fleet, histories: &Histories, until: Timestamp) -> Model {
+    let usual = TrainOptions::new(until);
+    let options = TrainOptions {
+        horizons: vec![Duration::from_hours(24), Duration::from_hours(48)],
+        every: Some(Duration::from_hours(6)),
+        forest: ForestOptions { trees: 20, ..ForestOptions::default() },
+        boosting: BoostingOptions { trees: 30, ..usual.boosting.clone() },
+        ..usual
+    };
+    train(fleet, &subjects(fleet, histories), &options)
+}
+
+fn every_six_hours(subject: &Subject<'_>) -> Vec<Timestamp> {
+    subject.observed.map_or_else(Vec::new, |o| grid(o.from, o.until, Duration::from_hours(6)).collect())
+}
+
+fn predictions(model: &Model, fleet: &Fleet, histories: &Histories) -> Vec<Prediction> {
+    score(model, fleet, &subjects(fleet, histories), every_six_hours)
+}
+
+#[test]
+fn failures_that_announce_themselves_are_foreseen_with_the_signal_that_did() {
+    let (fleet, histories) = pumps(24);
+    let model = learn(&fleet, &histories, hour(24 * 16));
+    let rows = predictions(&model, &fleet, &histories);
+    let (mut foreseen, mut late) = (0, 0);
+    for history in histories.values().filter(|h| h.failures.iter().any(|f| f.ts > hour(24 * 16))) {
+        let failure = &history.failures[0];
+        late += 1;
+        let before = |row: &&Prediction| {
+            row.device == failure.device && row.ts < failure.ts && row.ts >= failure.ts - Duration::from_hours(24)
+        };
+        let alarm = rows.iter().filter(before).find(|row| row.alarm);
+        foreseen += usize::from(alarm.is_some());
+        if let Some(first) = alarm.and_then(|row| row.top_signals.first()) {
+            let (low, high) = first.usual.unwrap();
+            assert!(first.name == "heat" && first.contribution > 0.0 && low <= high, "{first:?}");
+        }
+    }
+    assert!(late >= 4 && foreseen + 1 >= late, "{foreseen} of {late}");
+    let reliability = &model.families[0].quality.reliability;
+    let stands_for: f64 = reliability.iter().map(|bin| bin.rows).sum();
+    assert!(
+        stands_for > 1_000.0 && reliability.iter().all(|bin| (0.0..=1.0).contains(&bin.frequency)),
+        "{reliability:?}"
+    );
+}
+
+#[test]
+fn what_was_decided_is_reckoned_again_to_the_last_bit() {
+    let (fleet, histories) = pumps(24);
+    let model = learn(&fleet, &histories, hour(24 * 20));
+    let kept: Vec<Prediction> =
+        predictions(&model, &fleet, &histories).into_iter().filter(|row| !row.features.is_empty()).collect();
+    assert!(kept.len() > 20);
+    for row in &kept {
+        let kind = row.kind.as_deref().unwrap();
+        // As it is kept: through JSON.
+        let text = serde_json::to_string(&row.features).unwrap();
+        let features: Vec<(String, Option<f64>)> = serde_json::from_str(&text).unwrap();
+        let again = recompute(&model, kind, &row.component, &features);
+        assert_eq!(again, Some((row.probabilities.clone(), row.score)));
+        assert_eq!(recompute(&model, kind, &row.component, &features[1..]), None);
+        assert_eq!(recompute(&model, "drive", &row.component, &features), None);
+    }
+}
+
+/// Nothing here may panic, give a probability that is none, or a longer horizon that is less likely.
+#[track_caller]
+fn is_sensible(fleet: &Fleet, histories: &Histories) -> &'static str {
+    let model = learn(fleet, histories, hour(24 * DAYS));
+    for row in predictions(&model, fleet, histories) {
+        let sensible = row.probabilities.iter().all(|p| (0.0..=1.0).contains(p)) && row.probabilities.is_sorted();
+        let life = &row.rul;
+        assert!(sensible && life.p05 <= life.p95 && life.mean.is_finite(), "{row:?}");
+    }
+    let seal: ComponentId = id("seal");
+    model.families.iter().find_map(|family| family.components.get(&seal)).map_or("nothing", ComponentModel::name)
+}
+
+fn with_signal(histories: &mut Histories, name: &str, value: impl Fn(i64) -> f64) {
+    for history in histories.values_mut() {
+        let column = (0..history.readings.len()).map(|n| value(n as i64)).collect();
+        history.readings.columns.push((id::<SignalId>(name), column));
+        history.readings.columns.sort_by(|a, b| a.0.cmp(&b.0));
+    }
+}
+
+#[test]
+fn signals_that_say_nothing_do_no_harm() {
+    let (fleet, mut histories) = pumps(24);
+    with_signal(&mut histories, "constant", |_| 7.0);
+    with_signal(&mut histories, "missing", |_| f64::NAN);
+    for history in histories.values_mut() {
+        let heat = history.readings.column(&id("heat")).unwrap().to_vec();
+        history.readings.columns.insert(0, (id("a-copy-of-heat"), heat));
+    }
+    assert!(["forest", "boosting"].contains(&is_sensible(&fleet, &histories)));
+}
+
+#[test]
+fn few_or_no_failures_leave_it_to_lifetimes_and_rates() {
+    for (failing, expected) in [(0, "rate"), (1, "lifetime"), (2, "lifetime")] {
+        let (fleet, histories) = pumps(failing);
+        assert_eq!(is_sensible(&fleet, &histories), expected, "{failing} failures");
+    }
+    let (fleet, histories) = pumps(3);
+    assert_eq!(is_sensible(&fleet, &histories), "forest");
+    let (fleet, histories) = pumps(30);
+    assert!(["forest", "boosting"].contains(&is_sensible(&fleet, &histories)), "all of them fail");
+}
+
+#[test]
+fn labels_without_telemetry_and_telemetry_without_labels_are_kept_apart() {
+    let (fleet, mut histories) = pumps(24);
+    for history in histories.values_mut().take(10) {
+        history.readings = Readings::default();
+    }
+    for history in histories.values_mut().skip(15) {
+        (history.failures, history.maintenance) = (Vec::new(), Vec::new());
+    }
+    is_sensible(&fleet, &histories);
+    histories.values_mut().for_each(|history| history.readings = Readings::default());
+    // Nobody was seen for any time, so nothing is known of how often it fails.
+    assert_eq!(is_sensible(&fleet, &histories), "rate");
+}
+
+#[test]
+fn a_clock_that_jumps_and_a_device_that_moves_do_no_harm() {
+    let (mut fleet, mut histories) = pumps(24);
+    let wild = histories.get_mut(&id::<DeviceId>("pump-03")).unwrap();
+    wild.readings.times[0] = Timestamp::from_millis(0);
+    *wild.readings.times.last_mut().unwrap() = hour(24 * 365);
+    fleet.models.push(HardwareModel { model: id("p2"), kind: "pump".to_owned(), description: None });
+    fleet.components.push(ComponentSlot { model: id("p2"), ..fleet.components[0].clone() });
+    fleet.devices[5].model = id("p2");
+    fleet.devices[6].model = id("never-registered");
+    assert!(["forest", "boosting"].contains(&is_sensible(&fleet, &histories)));
+}
+
+#[test]
+fn a_model_that_is_not_as_it_was_written_is_refused_by_name() {
+    let (fleet, histories) = pumps(24);
+    let model = learn(&fleet, &histories, hour(24 * 20));
+    let folder = tempfile::tempdir().unwrap();
+    model.save(folder.path()).unwrap();
+    assert_eq!(Model::open(folder.path()).unwrap(), model);
+    let file = folder.path().join("model.json");
+    let whole = std::fs::read_to_string(&file).unwrap();
+    let format = format!("\"format\":{FORMAT}");
+    assert!(whole.contains(&format));
+    for (text, complaint) in [
+        (whole.replace(&format, "\"format\":1"), "has model format 1"),
+        (whole[..whole.len() / 2].to_owned(), "is not a model"),
+        (
+            whole.replacen("\"mid_mean\":\"heat\"", "\"mid_mean\":\"cold\"", 1),
+            "its content is not what its version says",
+        ),
+        (whole.replacen("\"long_mean\":\"heat\"", "\"x\":\"heat\"", 1), "is not a model"),
+        (whole.replacen("{\"mid_spread\":\"heat\"},", "", 1), "its trees do not fit its features"),
+    ] {
+        assert_ne!(text, whole);
+        std::fs::write(&file, text).unwrap();
+        let said = Model::open(folder.path()).unwrap_err().to_string();
+        assert!(said.contains("model.json") && said.contains(complaint), "{said}");
+    }
+}

@@ -1,0 +1,61 @@
+//! The page of `--report`: a template, and the data of a back-test in it.
+
+use std::path::Path;
+
+use harbinger_analytics::evaluate::{Report, pictures::Pictures};
+use serde::Serialize;
+
+const TEMPLATE: &str = include_str!("report.html");
+/// Where the data go.
+const PLACE: &str = "HARBINGER_REPORT";
+
+#[derive(Serialize)]
+struct Data<'a> {
+    about: &'a str,
+    report: &'a Report,
+    pictures: &'a Pictures,
+}
+
+/// Writes the page, whole or not at all.
+///
+/// * `about`: what was evaluated, in a line.
+pub(super) fn write(path: &Path, about: &str, report: &Report, pictures: &Pictures) -> anyhow::Result<()> {
+    let part = path.with_extension("part");
+    fs_err::write(&part, page(about, report, pictures)?)?;
+    fs_err::File::open(&part)?.sync_all()?;
+    fs_err::rename(&part, path)?;
+    Ok(())
+}
+
+fn page(about: &str, report: &Report, pictures: &Pictures) -> anyhow::Result<String> {
+    // Names come from data: none may end the script element that they lie in.
+    let json = serde_json::to_string(&Data { about, report, pictures })?.replace('<', "\\u003c");
+    Ok(TEMPLATE.replacen(PLACE, &json, 1))
+}
+
+#[cfg(test)]
+mod tests {
+    use harbinger_analytics::evaluate::{
+        Span, Truth, evaluate,
+        pictures::{SignalShare, pictures},
+    };
+    use harbinger_core::{Duration, Timestamp};
+
+    use super::*;
+
+    #[test]
+    fn no_name_ends_the_element_that_holds_the_data() {
+        let time = Timestamp::from_millis(0);
+        let span = Span { from: time, to: time, horizon: Duration::from_hours(1), rul_cap: None };
+        let report = evaluate(&[], &Truth::new(), span);
+        let mut made = pictures(&[], &Truth::new(), span, |_| None);
+        made.top_signals.push(SignalShare { name: "</script><script>alert(1)".to_owned(), share: 1.0 });
+        let page = page("<b>", &report, &made).unwrap();
+        assert_eq!(page.matches("</script>").count(), TEMPLATE.matches("</script>").count());
+        assert!(!page.contains("<b>") && !page.contains(PLACE));
+        let from = page.find("application/json\">").unwrap() + "application/json\">".len();
+        let json = &page[from..from + page[from..].find("</script>").unwrap()];
+        let data: serde_json::Value = serde_json::from_str(json).unwrap();
+        assert_eq!(data["pictures"]["top_signals"][0]["name"], "</script><script>alert(1)");
+    }
+}
