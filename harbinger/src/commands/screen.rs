@@ -6,7 +6,7 @@ use std::{
 };
 
 use anyhow::Context;
-use harbinger_analytics::screen::{Screen, Screened};
+use harbinger_analytics::screen::{Screen, Screened, Unscreened};
 use harbinger_bundle::{
     Bundle,
     results::{AnomalyRow, read_device_times, write_anomalies},
@@ -31,24 +31,23 @@ pub(crate) struct Arguments {
     out: PathBuf,
 }
 
+/// What became of a device.
+type Outcome = Result<(Screen, Vec<Screened>), Unscreened>;
+
 /// Reads, learns, screens, writes.
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let bundle = read_bundle(&arguments.bundle)?;
     let fit_until = fit_until(&bundle, &arguments.fit_until)?;
     let step = Step::begin("screening");
-    let screened: Vec<(&DeviceId, anyhow::Result<(bool, Vec<Screened>)>)> = fit_until
+    let screened: Vec<(&DeviceId, Outcome)> = fit_until
         .par_iter()
-        .map(|(device, until)| {
-            let learnt = Screen::learn_and_apply(&bundle.histories[device].readings, *until);
-            let screened = learnt.map(|(screen, rows)| (screen.can_alarm(), rows)).map_err(anyhow::Error::from);
-            (device, screened)
-        })
+        .map(|(device, until)| (device, Screen::learn_and_apply(&bundle.histories[device].readings, *until)))
         .collect();
     let (mut rows, mut without_alarms) = (Vec::new(), 0);
     for (device, screened) in screened {
         match screened {
-            Ok((can_alarm, of_device)) => {
-                without_alarms += usize::from(!can_alarm);
+            Ok((screen, of_device)) => {
+                without_alarms += usize::from(!screen.can_alarm());
                 rows.extend(of_device.into_iter().map(|row| (device, row)));
             }
             Err(why) => eprintln!("warning: {device} is left out: {why}"),

@@ -31,7 +31,7 @@ fn exit_codes_tell_wrong_usage_from_failure() {
 /// A back-test as a page: drawn by a real browser, with nothing from elsewhere.
 #[test]
 fn a_back_test_is_a_page_of_pictures() {
-    let fleet = fleet::small("acme", 1, 30);
+    let fleet = fleet::small("acme", 2, 30);
     let until = (fleet.bundle.last_time().unwrap() - Duration::from_days(10)).to_string();
     let page = fleet.path().join("report.html");
     let grid = ["--horizon", "3d", "--every", "6h", "--report", page.to_str().unwrap()];
@@ -39,9 +39,12 @@ fn a_back_test_is_a_page_of_pictures() {
     let text = std::fs::read_to_string(&page).unwrap();
     assert!(!text.contains("src=\"") && !text.contains("@import"), "the page asks for something");
     let Some(drawn) = browser::drawn(&page).unwrap() else { return };
+    // The data and the script that draws them come last.
+    let drawn = drawn.split("<script").next().unwrap();
     let charts = drawn.matches("<svg").count();
     let examples = drawn.matches("class=\"third\"").count();
-    assert!(examples > 0 && charts >= 4 + examples, "{charts} charts, {examples} examples");
+    let words: Vec<&str> = drawn.split("aria-label=\"").skip(1).filter_map(|rest| rest.split('"').next()).collect();
+    assert!(examples > 0 && charts >= 4 + examples, "{charts} charts, {examples} examples: {words:?}");
     for (what, place) in [("reliability", "<circle class=\"dot\""), ("lead times", "<rect class=\"bar\"")] {
         assert!(drawn.contains(place), "no {what}");
     }

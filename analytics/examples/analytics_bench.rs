@@ -1,0 +1,134 @@
+//! How fast the analytics are: `cargo run --release -p harbinger-analytics --example analytics_bench`.
+//!
+//! One instant of a fleet of 100,000 devices of four components, from readings to probabilities; and readings of 38 signals a
+//! second through a screen, on one thread. Three rounds each.
+
+use std::{collections::BTreeMap, time::Instant};
+
+use harbinger_analytics::{
+    failure::{Subject, TrainOptions, score, subjects, train},
+    screen::Screen,
+};
+use harbinger_core::{
+    DeviceId, Duration, SignalId, Timestamp,
+    fleet::{ComponentSlot, Device, Failure, Fleet, HardwareModel},
+    history::{DeviceHistory, Readings},
+};
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+const COMPONENTS: [&str; 4] = ["disk", "fan", "power", "pump"];
+const SIGNALS: usize = 6;
+const HOURS: i64 = 24 * 9;
+const DISTINCT: usize = 500;
+const DEVICES: usize = 100_000;
+
+fn main() {
+    fleet_at_one_instant();
+    screen();
+}
+
+fn hour(n: i64) -> Timestamp {
+    Timestamp::from_millis(1_420_070_400_000) + Duration::from_hours(n)
+}
+
+fn device(n: usize) -> Device {
+    Device {
+        device: format!("device-{n:06}").parse().expect("an id"),
+        tenant: "acme".parse().expect("an id"),
+        model: "m1".parse().expect("an id"),
+        depot: "north".parse().expect("an id"),
+        serial: None,
+        site: None,
+        contract: None,
+        installed_at: Some(hour(-5_000)),
+        observed_from: None,
+        observed_until: None,
+    }
+}
+
+/// Each of the first devices fails in one component, with one of its signals rising for two days before.
+fn history(n: usize, device: &DeviceId) -> DeviceHistory {
+    let mut random = ChaCha8Rng::seed_from_u64(n as u64);
+    let mut history = DeviceHistory::default();
+    let fails = (n < DISTINCT / 2).then(|| (n % COMPONENTS.len(), HOURS - 100 + n as i64 % 90));
+    for t in 0..HOURS {
+        let values: Vec<(SignalId, f64)> = (0..SIGNALS)
+            .map(|signal| {
+                let rising = fails.filter(|&(component, at)| component == signal && (0..48).contains(&(at - t)));
+                let value = random.random::<f64>() + rising.map_or(0.0, |(_, at)| (48 - (at - t)) as f64 / 48.0);
+                (format!("s{signal}").parse().expect("an id"), value)
+            })
+            .collect();
+        history.readings.push(hour(t), &values);
+    }
+    if let Some((component, at)) = fails {
+        let component = COMPONENTS[component].parse().expect("an id");
+        history.failures.push(Failure { ts: hour(at), device: device.clone(), component });
+    }
+    history
+}
+
+fn fleet_at_one_instant() {
+    let slots = COMPONENTS.map(|component| ComponentSlot {
+        model: "m1".parse().expect("an id"),
+        component: component.parse().expect("an id"),
+        part: component.parse().expect("an id"),
+        quantity: 1,
+        description: None,
+    });
+    let model = HardwareModel { model: "m1".parse().expect("an id"), kind: "server".to_owned(), description: None };
+    let mut fleet = Fleet { models: vec![model], components: slots.to_vec(), ..Fleet::default() };
+    fleet.devices = (0..DISTINCT).map(device).collect();
+    let histories: BTreeMap<DeviceId, DeviceHistory> =
+        fleet.devices.iter().enumerate().map(|(n, d)| (d.device.clone(), history(n, &d.device))).collect();
+    let start = Instant::now();
+    let options = TrainOptions {
+        horizons: vec![Duration::from_hours(24), Duration::from_days(3)],
+        every: Some(Duration::from_hours(6)),
+        ..TrainOptions::new(hour(HOURS))
+    };
+    let model = train(&fleet, &subjects(&fleet, &histories), &options);
+    println!("train_seconds {:.1}", start.elapsed().as_secs_f64());
+    for (component, predictor) in model.families.iter().flat_map(|family| &family.components) {
+        println!("predictor {component} {}", predictor.name());
+    }
+    fleet.devices = (0..DEVICES).map(device).collect();
+    let known: Vec<&DeviceHistory> = histories.values().collect();
+    let whole = subjects(&fleet, &histories).first().and_then(|subject| subject.observed);
+    let subjects: Vec<Subject<'_>> = fleet
+        .devices
+        .iter()
+        .enumerate()
+        .map(|(n, device)| Subject { device, history: known[n % DISTINCT], observed: whole })
+        .collect();
+    for _ in 0..3 {
+        let start = Instant::now();
+        let rows = score(&model, &fleet, &subjects, |_| vec![hour(HOURS - 1)]);
+        println!("devices {DEVICES} rows {} score_seconds {:.2}", rows.len(), start.elapsed().as_secs_f64());
+    }
+}
+
+fn screen() {
+    const ROWS: usize = 30_000;
+    const WATCHED: usize = 38;
+    let mut random = ChaCha8Rng::seed_from_u64(1);
+    let times: Vec<Timestamp> = (0..ROWS as i64).map(|n| Timestamp::from_millis(n * 60_000)).collect();
+    let columns = (0..WATCHED as u8).map(|signal| {
+        let column = (0..ROWS).map(|n| (n as f64 * std::f64::consts::TAU / 1_440.0 + f64::from(signal)).sin() + random.random::<f64>()).collect();
+        (format!("s{signal:02}").parse().expect("an id"), column)
+    });
+    let readings = Readings { columns: columns.collect(), times };
+    let start = Instant::now();
+    let (screen, _) = Screen::learn_and_apply(&readings, readings.times[ROWS - 1]).expect("it can be learnt");
+    println!("screen_learn_seconds {:.2} rows {ROWS}", start.elapsed().as_secs_f64());
+    let rows: Vec<Vec<f64>> =
+        (0..ROWS).map(|n| readings.columns.iter().map(|(_, column)| column[n]).collect()).collect();
+    for _ in 0..3 {
+        let mut watch = screen.watch();
+        let start = Instant::now();
+        let alarms = readings.times.iter().zip(&rows).filter(|(ts, row)| watch.step(**ts, row).alarm).count();
+        let seconds = start.elapsed().as_secs_f64();
+        println!("screen_rows_a_second {:.0} alarms {alarms}", ROWS as f64 / seconds);
+    }
+}
