@@ -115,7 +115,9 @@ fn screen() {
     let mut random = ChaCha8Rng::seed_from_u64(1);
     let times: Vec<Timestamp> = (0..ROWS as i64).map(|n| Timestamp::from_millis(n * 60_000)).collect();
     let columns = (0..WATCHED as u8).map(|signal| {
-        let column = (0..ROWS).map(|n| (n as f64 * std::f64::consts::TAU / 1_440.0 + f64::from(signal)).sin() + random.random::<f64>()).collect();
+        let column = (0..ROWS)
+            .map(|n| (n as f64 * std::f64::consts::TAU / 1_440.0 + f64::from(signal)).sin() + random.random::<f64>())
+            .collect();
         (format!("s{signal:02}").parse().expect("an id"), column)
     });
     let readings = Readings { columns: columns.collect(), times };

@@ -221,6 +221,12 @@ impl Boosting {
         self.objective.mean(self.score(row))
     }
 
+    /// What the scores of many rows mean, each as [`Boosting::predict`] has it.
+    #[must_use]
+    pub fn predictions(&self, rows: &[&[f64]]) -> Vec<f64> {
+        self.scores(rows).into_iter().map(|score| self.objective.mean(score)).collect()
+    }
+
     /// The Shapley value of each feature in the score of a row; `score = base + sum`. Returns the base.
     ///
     /// * `contributions`: one a feature. Overwritten.

@@ -74,6 +74,9 @@ fn classes_and_numbers_are_learnt_with_cells_missing() {
     let scores = classes.scores(&refs(&unseen));
     assert!(ranked(&scores, &two_classes(&truth)) > 0.97, "{}", ranked(&scores, &two_classes(&truth)));
     let number = fit(&train, &labels, &options(Objective::Squared));
+    let rows: Vec<&[f64]> = unseen.iter().map(|row| &row[..]).collect();
+    let together = number.predictions(&rows);
+    assert!(rows.iter().zip(together).all(|(row, together)| number.predict(row) == together));
     let errors = unseen.iter().zip(&truth).map(|(row, truth)| (number.predict(row) - truth).powi(2));
     let error = (errors.sum::<f64>() / truth.len() as f64).sqrt();
     assert!(error < 0.05, "{error}");

@@ -211,6 +211,15 @@ impl Ranker {
         }
     }
 
+    /// The score of each row, the same as [`Ranker::score`] gives it.
+    #[must_use]
+    pub fn scores(&self, rows: &[&[f64]]) -> Vec<f64> {
+        match self {
+            Self::Forest(forest) => forest.scores(rows),
+            Self::Boosting(boosting) => boosting.predictions(rows),
+        }
+    }
+
     /// What each feature added: to the score of a forest, to the log odds behind that of boosted trees. Overwritten.
     pub fn contributions(&self, row: &[f64], contributions: &mut Vec<f64>) {
         match self {

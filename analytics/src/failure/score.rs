@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Subject, kind_of, kinds,
-    model::{ComponentModel, Family, Model},
+    model::{ComponentModel, Family, HorizonModel, Model},
     rows::known,
     train::cohorts_of,
 };
@@ -21,6 +21,10 @@ use crate::{
 const TOP_SIGNALS: usize = 3;
 /// From this share of the threshold on a row keeps its features: what raised an alert, held it, or let it go.
 const KEEPS_FEATURES: f64 = 0.5;
+
+/// Devices and rows that are scored together: many rows walk a tree while it is in the cache, and few enough wait for that.
+const DEVICES_TOGETHER: usize = 64;
+const ROWS_TOGETHER: usize = 1_024;
 
 /// A signal or event code and what it added to the score behind the main horizon.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -133,36 +137,50 @@ fn score_with(
         let members: Vec<usize> =
             (0..subjects.len()).filter(|&place| kind_of(&kinds, subjects[place].device) == family.kind).collect();
         let cohorts = cohorts_of(subjects, &members, &family.space);
-        let scored: Vec<Vec<Prediction>> = members
-            .par_iter()
-            .map(|&place| {
+        let scorer = Scorer { model, family, keep_basis: keep_basis.then_some(place_of_family) };
+        let of_chunk = |chunk: &[usize]| {
+            let (mut predictions, mut waiting) = (Vec::new(), Vec::new());
+            for &place in chunk {
                 let subject = &subjects[place];
                 let times = times(subject);
                 let slots = components.get(&subject.device.model).map_or(&[][..], Vec::as_slice);
                 if times.is_empty() || slots.is_empty() {
-                    return Vec::new();
+                    continue;
                 }
                 let readings = family.space.view(&subject.history.readings);
                 let timeline = Timeline::of(&readings, family.space.windows.step);
                 let known = known(subject, &readings, &timeline, &cohorts);
-                let basis = keep_basis.then_some(place_of_family);
-                let scorer = Scorer { model, family, subject, known, basis };
-                times.into_iter().flat_map(|t| scorer.at(t, slots)).collect()
-            })
-            .collect();
+                for t in times {
+                    scorer.wait(&mut waiting, subject, &known, t, slots);
+                    if waiting.len() >= ROWS_TOGETHER {
+                        scorer.finish(&mut waiting, &mut predictions);
+                    }
+                }
+            }
+            scorer.finish(&mut waiting, &mut predictions);
+            predictions
+        };
+        let scored: Vec<Vec<Prediction>> = members.par_chunks(DEVICES_TOGETHER).map(of_chunk).collect();
         predictions.extend(scored.into_iter().flatten());
     }
     predictions.par_sort_by(|a, b| (a.ts, &a.device, &a.component).cmp(&(b.ts, &b.device, &b.component)));
     predictions
 }
 
+/// A row that waits to be scored with others.
+struct Waiting<'a> {
+    subject: &'a Subject<'a>,
+    component: &'a ComponentId,
+    predictor: &'a ComponentModel,
+    t: Timestamp,
+    row: Vec<f64>,
+}
+
 struct Scorer<'a> {
     model: &'a Model,
     family: &'a Family,
-    subject: &'a Subject<'a>,
-    known: Known<'a>,
     /// The family's place in the model, where predictions are to keep their basis.
-    basis: Option<usize>,
+    keep_basis: Option<usize>,
 }
 
 fn named(family: &Family, row: &[f64]) -> Vec<(String, Option<f64>)> {
@@ -171,69 +189,92 @@ fn named(family: &Family, row: &[f64]) -> Vec<(String, Option<f64>)> {
     features.iter().zip(row).map(|(feature, value)| (feature.words(windows), present(value))).collect()
 }
 
-impl Scorer<'_> {
-    fn at(&self, t: Timestamp, slots: &[&ComponentId]) -> Vec<Prediction> {
-        let device_row = self.family.space.device_row(&self.known, t);
-        slots
-            .iter()
-            .filter_map(|component| Some((component, self.family.components.get(*component)?)))
-            .map(|(component, predictor)| self.component_at(t, component, predictor, &device_row))
-            .collect()
+impl<'a> Scorer<'a> {
+    /// Makes the rows of a device at `t`.
+    fn wait(
+        &self,
+        waiting: &mut Vec<Waiting<'a>>,
+        subject: &'a Subject<'a>,
+        known: &Known<'_>,
+        t: Timestamp,
+        slots: &[&ComponentId],
+    ) {
+        let device_row = self.family.space.device_row(known, t);
+        for component in slots {
+            let Some((component, predictor)) = self.family.components.get_key_value(*component) else { continue };
+            let row = self.family.space.complete(&device_row, known, component, t);
+            waiting.push(Waiting { subject, component, predictor, t, row });
+        }
     }
 
-    fn component_at(
-        &self,
-        t: Timestamp,
-        component: &ComponentId,
-        predictor: &ComponentModel,
-        device_row: &[f64],
-    ) -> Prediction {
-        let row = self.family.space.complete(device_row, &self.known, component, t);
-        let (probabilities, score) = judged(&self.model.horizons, predictor, &row);
+    /// Scores the rows that wait, component by component.
+    fn finish(&self, waiting: &mut Vec<Waiting<'a>>, predictions: &mut Vec<Prediction>) {
+        waiting.sort_by(|a, b| a.component.cmp(b.component));
+        for of_component in waiting.chunk_by(|a, b| a.component == b.component) {
+            let rows: Vec<&[f64]> = of_component.iter().map(|one| one.row.as_slice()).collect();
+            let judged = judged(&self.model.horizons, of_component[0].predictor, &rows);
+            predictions.extend(of_component.iter().zip(judged).map(|(one, judged)| self.prediction(one, judged)));
+        }
+        waiting.clear();
+    }
+
+    fn prediction(&self, one: &Waiting<'_>, (probabilities, score): (Vec<f64>, f64)) -> Prediction {
+        let Self { model, family, .. } = self;
+        let Waiting { subject, component, predictor, t, row } = one;
         let main = probabilities.first().copied().unwrap_or(0.0);
-        let near = self.family.threshold.is_some_and(|threshold| main > KEEPS_FEATURES * threshold);
+        let near = family.threshold.is_some_and(|threshold| main > KEEPS_FEATURES * threshold);
         Prediction {
-            ts: t,
-            device: self.subject.device.device.clone(),
-            component: component.clone(),
+            ts: *t,
+            device: subject.device.device.clone(),
+            component: (*component).clone(),
             rul: match predictor {
-                ComponentModel::Learnt { life: Some(life), .. } => life.predict(&row, self.model.rul_cap),
-                _ => remaining_life(&self.model.horizons, &probabilities, self.model.rul_cap),
+                ComponentModel::Learnt { life: Some(life), .. } => life.predict(row, model.rul_cap),
+                _ => remaining_life(&model.horizons, &probabilities, model.rul_cap),
             },
-            alarm: self.family.threshold.is_some_and(|threshold| main > threshold),
+            alarm: family.threshold.is_some_and(|threshold| main > threshold),
             probabilities,
             score,
-            top_signals: if near { top_signals(self.family, component, &row) } else { Vec::new() },
-            threshold: self.family.threshold,
-            features: if near { named(self.family, &row) } else { Vec::new() },
-            kind: near.then(|| self.family.kind.as_str().into()),
-            basis: self.basis.map(|family| Basis { family, row }),
+            top_signals: if near { top_signals(family, component, row) } else { Vec::new() },
+            threshold: family.threshold,
+            features: if near { named(family, row) } else { Vec::new() },
+            kind: near.then(|| family.kind.as_str().into()),
+            basis: self.keep_basis.map(|family| Basis { family, row: row.clone() }),
         }
     }
 }
 
-/// What a model says of a component's features: the probabilities, one a horizon, and the score behind the main one.
-fn judged(horizons: &[Duration], predictor: &ComponentModel, row: &[f64]) -> (Vec<f64>, f64) {
-    let at_rate = |rate_per_day: f64| horizons.iter().map(|h| -(-rate_per_day * h.days()).exp_m1()).collect();
-    let (mut probabilities, score): (Vec<f64>, Option<f64>) = match predictor {
-        ComponentModel::Learnt { horizons, .. } => {
-            let mut scratch = Vec::new();
-            let scores: Vec<f64> = horizons.iter().map(|h| h.ranker.score(row, &mut scratch)).collect();
-            let calibrated = horizons.iter().zip(&scores).map(|(h, &score)| h.calibration.probability(score));
-            (calibrated.collect(), Some(scores.first().copied().unwrap_or(0.0)))
-        }
-        ComponentModel::Lifetime { weibull, rate_per_day, .. } => match age_hours(row) {
-            Some(age) => {
-                let within = |h: &Duration| weibull.conditional_failure_probability(age / 24.0, h.days());
-                (horizons.iter().map(within).collect(), None)
-            }
-            None => (at_rate(*rate_per_day), None),
-        },
-        ComponentModel::Rate { rate_per_day, .. } => (at_rate(*rate_per_day), None),
+/// What a model says of rows of a component's features: the probabilities, one a horizon, and the score behind the main one.
+fn judged(horizons: &[Duration], predictor: &ComponentModel, rows: &[&[f64]]) -> Vec<(Vec<f64>, f64)> {
+    let at_rate =
+        |rate_per_day: f64| -> Vec<f64> { horizons.iter().map(|h| -(-rate_per_day * h.days()).exp_m1()).collect() };
+    let by_itself = |probabilities: Vec<f64>| {
+        let main = probabilities.first().copied().unwrap_or(0.0);
+        (probabilities, main)
     };
-    let score = score.unwrap_or_else(|| probabilities.first().copied().unwrap_or(0.0));
-    make_coherent(horizons, &mut probabilities);
-    (probabilities, score)
+    let mut judged: Vec<(Vec<f64>, f64)> = match predictor {
+        ComponentModel::Learnt { horizons, .. } => {
+            let scores: Vec<Vec<f64>> = horizons.iter().map(|h| h.ranker.scores(rows)).collect();
+            let probability = |place: usize| {
+                let of_horizon = |(h, scores): (&HorizonModel, &Vec<f64>)| h.calibration.probability(scores[place]);
+                horizons.iter().zip(&scores).map(of_horizon).collect()
+            };
+            let score = |place: usize| scores.first().map_or(0.0, |scores| scores[place]);
+            (0..rows.len()).map(|place| (probability(place), score(place))).collect()
+        }
+        ComponentModel::Lifetime { weibull, rate_per_day, .. } => {
+            let of_row = |row: &&[f64]| match age_hours(row) {
+                Some(age) => {
+                    let within = |h: &Duration| weibull.conditional_failure_probability(age / 24.0, h.days());
+                    by_itself(horizons.iter().map(within).collect())
+                }
+                None => by_itself(at_rate(*rate_per_day)),
+            };
+            rows.iter().map(of_row).collect()
+        }
+        ComponentModel::Rate { rate_per_day, .. } => rows.iter().map(|_| by_itself(at_rate(*rate_per_day))).collect(),
+    };
+    judged.iter_mut().for_each(|(probabilities, _)| make_coherent(horizons, probabilities));
+    judged
 }
 
 /// The component's age, which is the last number of a row.
@@ -256,7 +297,8 @@ pub fn recompute(
     let FeatureSpace { windows, features: known, .. } = &family.space;
     let same = known.len() == features.len() && known.iter().zip(features).all(|(a, (b, _))| a.words(windows) == *b);
     let row: Vec<f64> = features.iter().map(|(_, value)| value.unwrap_or(f64::NAN)).collect();
-    same.then(|| Some(judged(&model.horizons, family.components.get(component)?, &row))).flatten()
+    let predictor = family.components.get(component).filter(|_| same)?;
+    judged(&model.horizons, predictor, &[&row]).pop()
 }
 
 /// The signals behind a row of a component, strongest first.

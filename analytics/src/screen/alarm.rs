@@ -13,8 +13,8 @@ const SHORT_HALF_LIFE: Duration = Duration::from_secs(60);
 const DRIFT_SHARE: f64 = 0.25;
 /// False alarm runs a day that the short, the smoothed and the drift statistic may have.
 const RUNS_A_DAY: [f64; 3] = [0.4, 0.2, 0.1];
-/// An alarm holds until its statistic is below this share of the threshold.
-const RELEASE: f64 = 0.6;
+/// An alarm holds until its statistic is back by this share of the way from the threshold to its median.
+const RELEASE: f64 = 0.5;
 /// Alarms that so many readings lie between are two.
 const RUN_GAP: usize = 30;
 /// Shares of the readings, from one of them to [`MOST_ABOVE`], that are tried to lie above a threshold.
@@ -51,9 +51,9 @@ pub(super) fn score([_, smoothed, drift]: Statistics) -> f64 {
     smoothed + DRIFT_SHARE * drift
 }
 
-/// The threshold of each statistic.
+/// For each statistic above what it alarms, and until where an alarm holds.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct Thresholds([f64; 3]);
+pub(super) struct Thresholds([(f64, f64); 3]);
 
 impl Thresholds {
     /// The lowest that raise no more runs than allowed on `seen`, one reading each `cadence`; `None` where there is none.
@@ -68,14 +68,15 @@ impl Thresholds {
 
     /// Whether a reading is in alarm; `on`: which statistics are, from the reading before. Updated.
     pub(super) fn alarm(&self, statistics: Statistics, on: &mut [bool; 3]) -> bool {
-        for ((on, statistic), threshold) in on.iter_mut().zip(statistics).zip(self.0) {
-            *on = statistic > threshold || *on && statistic > RELEASE * threshold;
+        for ((on, statistic), (threshold, release)) in on.iter_mut().zip(statistics).zip(self.0) {
+            *on = statistic > threshold || *on && statistic > release;
         }
         on.contains(&true)
     }
 }
 
-fn threshold(statistic: &[f64], runs_allowed: f64) -> Option<f64> {
+/// The threshold, and where an alarm ends.
+fn threshold(statistic: &[f64], runs_allowed: f64) -> Option<(f64, f64)> {
     let mut sorted = statistic.to_vec();
     sorted.sort_by(f64::total_cmp);
     let mut lowest = *sorted.last()?;
@@ -88,7 +89,7 @@ fn threshold(statistic: &[f64], runs_allowed: f64) -> Option<f64> {
         }
         lowest = candidate;
     }
-    Some(lowest)
+    Some((lowest, lowest + RELEASE * (quantile(&sorted, 0.5) - lowest)))
 }
 
 /// Linear between order statistics, as R's type 7.
@@ -121,7 +122,8 @@ mod tests {
             .map(|n| if n % 1_000 < 5 { 2.0 + f64::from(n / 1_000) } else { f64::from(n % 7) / 10.0 })
             .collect();
         for allowed in [0.0, 1.0, 3.0, 9.0] {
-            let chosen = threshold(&statistic, allowed).unwrap();
+            let (chosen, release) = threshold(&statistic, allowed).unwrap();
+            assert!(0.3 < release && release < chosen, "{release}");
             assert!(runs(&statistic, chosen) as f64 <= allowed, "{allowed}: {chosen}");
             assert!(runs(&statistic, chosen - 1.1) as f64 > allowed, "{allowed}: {chosen} could be lower");
         }
@@ -130,7 +132,7 @@ mod tests {
 
     #[test]
     fn an_alarm_holds_until_it_is_well_below_its_threshold() {
-        let thresholds = Thresholds([1.0, 2.0, 4.0]);
+        let thresholds = Thresholds([(1.0, 0.6), (2.0, 1.2), (4.0, 2.4)]);
         let mut on = [false; 3];
         let marks: Vec<bool> =
             [0.9, 1.1, 0.7, 0.5, 0.7].map(|short| thresholds.alarm([short, 0.0, 0.0], &mut on)).to_vec();

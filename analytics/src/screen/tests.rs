@@ -46,14 +46,26 @@ fn alarms(screened: &[Screened]) -> usize {
 
 #[test]
 fn a_healthy_device_alarms_seldom() {
-    let mut runs = 0;
+    let (mut runs, mut in_alarm) = (0, 0);
     for seed in 0..10 {
         let rows = screened(&device(seed, 28, |_, _| {}));
         assert_eq!(rows.len(), 14 * A_DAY);
+        in_alarm += alarms(&rows);
         runs += rows.windows(2).filter(|pair| !pair[0].alarm && pair[1].alarm).count();
     }
     // Allowed are .7 a day together, over 140 days.
     assert!(runs < 140, "{runs} runs");
+    assert!(in_alarm < 10 * 14 * A_DAY / 20, "{in_alarm} readings in alarm");
+}
+
+/// Many signals of pure noise: their distance hardly varies, and an alarm must end all the same.
+#[test]
+fn an_alarm_ends_where_the_distance_hardly_varies() {
+    let mut random = ChaCha8Rng::seed_from_u64(8);
+    let times: Vec<Timestamp> = (0..20 * A_DAY).map(at).collect();
+    let columns = (0..30).map(|n| (signal(n), times.iter().map(|_| random.random()).collect())).collect();
+    let rows = screened(&Readings { times, columns });
+    assert!(alarms(&rows) < rows.len() / 50, "{} of {}", alarms(&rows), rows.len());
 }
 
 #[test]
