@@ -21,7 +21,7 @@ pub struct ForestOptions {
 
 impl Default for ForestOptions {
     fn default() -> Self {
-        Self { trees: 200, min_leaf: 3, max_depth: 16 }
+        Self { trees: 100, min_leaf: 3, max_depth: 16 }
     }
 }
 

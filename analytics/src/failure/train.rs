@@ -294,9 +294,12 @@ impl FamilyJob<'_> {
         fill(&mut rows, self.subjects, component, space, cohorts);
         let folds = self.folds(members, &failing);
         let kinds = if failures < MIN_FAILURES_FOR_BOOSTING { &Kind::ALL[..1] } else { &Kind::ALL };
-        let (kind, held_out) = self.champion(&rows, &folds, kinds)?;
+        // Few failures leave much to chance: more trees take some of it out again.
+        let trees = self.options.forest.trees * if failures < MIN_FAILURES_FOR_BOOSTING { 2 } else { 1 };
+        let forest = ForestOptions { trees, ..self.options.forest };
+        let (kind, held_out) = self.champion(&rows, &folds, kinds, forest)?;
         let jobs: Vec<usize> = (0..self.horizons.len()).collect();
-        let rankers: Option<Vec<Ranker>> = jobs.par_iter().map(|&h| self.grow(&rows, kind, h, None)).collect();
+        let rankers: Option<Vec<Ranker>> = jobs.par_iter().map(|&h| self.grow(&rows, kind, h, None, forest)).collect();
         let life = self.life(component, members, &folds, (space, cohorts));
         let usual = usual(&rows, space.width());
         Some(Trained {
@@ -317,6 +320,7 @@ impl FamilyJob<'_> {
         rows: &[Row],
         folds: &BTreeMap<usize, usize>,
         kinds: &[Kind],
+        forest: ForestOptions,
     ) -> Option<(Kind, Vec<Vec<Scored>>)> {
         let fold_count = folds.values().copied().max().map_or(0, |last| last + 1);
         // One job a kind, horizon and fold; collected in order, so threads change nothing.
@@ -326,7 +330,7 @@ impl FamilyJob<'_> {
             .flat_map(|(kind, h)| (0..fold_count).map(move |fold| (kind, h, fold)))
             .collect();
         let grown: Vec<Option<Ranker>> =
-            jobs.par_iter().map(|&(kind, h, fold)| self.grow(rows, kind, h, Some((fold, folds)))).collect();
+            jobs.par_iter().map(|&(kind, h, fold)| self.grow(rows, kind, h, Some((fold, folds)), forest)).collect();
         let mut of_kinds = grown.chunks(self.horizons.len() * fold_count).zip(kinds).map(|(grown, &kind)| {
             let of_horizon = |(h, grown): (usize, &[Option<Ranker>])| {
                 score_held_out(rows, h, |row| grown[folds[&row.subject]].as_ref())
@@ -351,6 +355,7 @@ impl FamilyJob<'_> {
         kind: Kind,
         horizon: usize,
         outside: Option<(usize, &BTreeMap<usize, usize>)>,
+        forest: ForestOptions,
     ) -> Option<Ranker> {
         let used = |row: &&Row| outside.is_none_or(|(fold, folds)| folds[&row.subject] != fold);
         let mut chosen: Vec<&Row> = rows.iter().filter(used).collect();
@@ -361,9 +366,8 @@ impl FamilyJob<'_> {
         let labels: Vec<f64> = chosen.iter().map(|row| f64::from(u8::from(row.failed[horizon]))).collect();
         match kind {
             Kind::Forest => {
-                let whole = self.options.forest;
-                let trees = if outside.is_some() { whole.trees.div_ceil(2) } else { whole.trees };
-                let options = ForestOptions { trees, ..whole };
+                let trees = if outside.is_some() { forest.trees.div_ceil(2) } else { forest.trees };
+                let options = ForestOptions { trees, ..forest };
                 Some(Ranker::Forest(Forest::fit(&features, &labels, options, self.options.seed).ok()?))
             }
             Kind::Boosting => {
