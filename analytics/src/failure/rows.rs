@@ -118,7 +118,9 @@ pub(super) fn forest_rows<'a>(rows: &[&'a Row], subjects: &[Subject<'_>]) -> Vec
     let enough = (NEGATIVES_PER_POSITIVE * positives).max(MIN_NEGATIVES);
     let room = FOREST_ROWS.saturating_sub(positives).max(positives).min(enough);
     let share = room as f64 / (rows.len() - positives).max(1) as f64;
-    rows.iter().copied().filter(|row| positive(row) || is_chosen(row, subjects, share)).collect()
+    // Rows that were thinned already are those of a low hash: among them a share of the share that was taken counts.
+    let chosen = |row: &&Row| positive(row) || is_chosen(row, subjects, share / row.weight);
+    rows.iter().copied().filter(chosen).collect()
 }
 
 fn positive(row: &Row) -> bool {
@@ -191,5 +193,56 @@ pub(super) fn known<'a>(
         events: &subject.history.events,
         maintenance: &subject.history.maintenance,
         installed_at: subject.device.installed_at,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use harbinger_core::{fleet::Device, history::DeviceHistory};
+
+    use super::*;
+    use crate::failure::Observed;
+
+    /// Thirty devices for a thousand hours, the first of which fails at the end.
+    #[test]
+    fn what_is_thinned_twice_is_thinned_by_both_shares() {
+        let hour = |n: i64| Timestamp::from_millis(n * 3_600_000);
+        let devices: Vec<Device> = (0..30)
+            .map(|n| Device {
+                device: format!("d{n}").parse().unwrap(),
+                tenant: "acme".parse().unwrap(),
+                model: "m".parse().unwrap(),
+                depot: "north".parse().unwrap(),
+                serial: None,
+                site: None,
+                contract: None,
+                installed_at: None,
+                observed_from: None,
+                observed_until: None,
+            })
+            .collect();
+        let component: ComponentId = "fan".parse().unwrap();
+        let failure = Failure { ts: hour(1_000), device: devices[0].device.clone(), component: component.clone() };
+        let failing = DeviceHistory { failures: vec![failure], ..DeviceHistory::default() };
+        let healthy = DeviceHistory::default();
+        let observed = Some(Observed { from: hour(0), until: hour(1_000) });
+        let history = |n: usize| if n == 0 { &failing } else { &healthy };
+        let subjects: Vec<Subject<'_>> =
+            devices.iter().enumerate().map(|(n, device)| Subject { device, history: history(n), observed }).collect();
+        let members: Vec<usize> = (0..30).collect();
+        let horizon = Duration::from_hours(24);
+        let of_width = |width: usize| {
+            let every = Duration::from_hours(1);
+            component_rows(&subjects, &members, &component, &[horizon], every, hour(1_000), width)
+        };
+        let all = of_width(1).len();
+        // So wide that about a third of the rows fit.
+        let thinned = of_width(MAX_CELLS / 10_000);
+        let stand_for: f64 = thinned.iter().map(|row| row.weight).sum();
+        assert!((9_000..11_000).contains(&thinned.len()) && (stand_for - all as f64).abs() < 1.0, "{}", thinned.len());
+        let rows: Vec<&Row> = thinned.iter().collect();
+        let chosen = forest_rows(&rows, &subjects);
+        assert!((3_500..4_500).contains(&chosen.len()), "{} rows for a forest", chosen.len());
+        assert_eq!(chosen.iter().filter(|row| positive(row)).count(), 24);
     }
 }
