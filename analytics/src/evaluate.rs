@@ -8,9 +8,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use harbinger_core::{ComponentId, DeviceId, Duration, Timestamp, time::HOURS_PER_MONTH};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
-use crate::failure::Prediction;
+use crate::failure::{Prediction, calibration::Scored};
 
 pub mod pictures;
 
@@ -35,12 +35,13 @@ pub struct Span {
 pub type Truth = BTreeMap<(DeviceId, ComponentId), Vec<Timestamp>>;
 
 /// One bin of the reliability table.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Bin {
     /// Lowest probability of the bin.
     pub from: f64,
-    /// Rows in it.
-    pub rows: usize,
+    /// Rows that those in it stand for.
+    pub rows: f64,
     /// Mean predicted probability.
     pub mean_p: f64,
     /// Share of rows that a failure followed.
@@ -111,7 +112,7 @@ pub struct Report {
     pub brier_base: f64,
     /// Among rows with p >= .1: rows, mean p, frequency.
     pub calibration_over_10_percent: Bin,
-    /// Ten bins of p.
+    /// Bins of p, a tenth wide; those without rows are left out.
     pub reliability: Vec<Bin>,
     /// Devices found at 1 % and .1 % false positives over their last 7 days.
     pub found: Vec<Found>,
@@ -130,15 +131,13 @@ struct Judged<'a> {
 pub fn evaluate(predictions: &[Prediction], truth: &Truth, span: Span) -> Report {
     let slots = by_slot(predictions, span);
     let mut judged: Vec<Judged<'_>> = Vec::new();
-    let mut false_alarms = 0;
+    let mut false_runs = 0;
     for (slot, rows) in &slots {
-        let fails = |t: Timestamp| is_failing(truth, slot, t, span.horizon);
-        let marks: Vec<(bool, bool)> = rows.iter().map(|row| (row.alarm, fails(row.ts))).collect();
-        false_alarms += false_runs(&marks);
+        false_runs += false_alarms(truth, slot, rows, span.horizon).count();
         judged.extend(rows.iter().map(|row| Judged {
             prediction: row,
             p: row.probabilities.first().copied().unwrap_or(0.0),
-            fails: fails(row.ts),
+            fails: is_failing(truth, slot, row.ts, span.horizon),
         }));
     }
     let counted = counted_failures(truth, span);
@@ -146,27 +145,24 @@ pub fn evaluate(predictions: &[Prediction], truth: &Truth, span: Span) -> Report
     let device_months = device_months(&slots);
     let (precision, recall, f1) = row_scores(&judged);
     let (brier, brier_base, base_rate) = brier_scores(&judged);
+    let scored: Vec<Scored> =
+        judged.iter().map(|row| Scored { score: row.p, failed: row.fails, weight: 1.0 }).collect();
     Report {
         rows: judged.len(),
         failures: counted.len(),
         flagged,
-        false_alarms,
+        false_alarms: false_runs,
         device_months,
-        false_alarms_per_device_month: if device_months > 0.0 { false_alarms as f64 / device_months } else { 0.0 },
+        false_alarms_per_device_month: if device_months > 0.0 { false_runs as f64 / device_months } else { 0.0 },
         precision,
         recall,
         f1,
-        pr_auc: average_precision(&judged.iter().map(|row| (row.p, row.fails)).collect::<Vec<_>>()),
+        pr_auc: average_precision(&scored),
         brier,
         base_rate,
         brier_base,
-        calibration_over_10_percent: bin(0.1, judged.iter().filter(|row| row.p >= 0.1)),
-        reliability: (0..10)
-            .map(|n| {
-                let inside = move |row: &&Judged<'_>| ((row.p * 10.0) as usize).min(9) == n;
-                bin(n as f64 / 10.0, judged.iter().filter(inside))
-            })
-            .collect(),
+        calibration_over_10_percent: bin(0.1, scored.iter().filter(|row| row.score >= 0.1)),
+        reliability: reliability(&scored),
         found: [0.01, 0.001].map(|q| devices_found(predictions, truth, q)).to_vec(),
         remaining_life: span.rul_cap.and_then(|cap| life_told(&slots, truth, cap)),
     }
@@ -228,9 +224,16 @@ fn life_told(slots: &Slots<'_>, truth: &Truth, cap: Duration) -> Option<LifeTold
     })
 }
 
-/// Runs of alarm rows none of which a failure follows. `marks`: alarm, fails, in order of time.
-fn false_runs(marks: &[(bool, bool)]) -> usize {
-    marks.chunk_by(|a, b| a.0 == b.0).filter(|run| run[0].0 && !run.iter().any(|&(_, fails)| fails)).count()
+/// The longest runs of alarm rows of a slot none of which a failure follows.
+fn false_alarms<'r, 'p>(
+    truth: &Truth,
+    slot: &(DeviceId, ComponentId),
+    rows: &'r [&'p Prediction],
+    horizon: Duration,
+) -> impl Iterator<Item = &'r [&'p Prediction]> {
+    let is_false =
+        move |run: &&[&Prediction]| run[0].alarm && !run.iter().any(|row| is_failing(truth, slot, row.ts, horizon));
+    rows.chunk_by(|a, b| a.alarm == b.alarm).filter(is_false)
 }
 
 fn flagged_at(
@@ -290,36 +293,42 @@ fn brier_scores(rows: &[Judged<'_>]) -> (f64, f64, f64) {
     (squares / all, base / all, failing / all)
 }
 
-/// Average precision: the sum over distinct scores of precision times the recall gained (scikit-learn's definition).
-///
-/// * `rows`: score and whether it failed.
+/// Average precision: the sum over distinct scores of precision times the recall gained (scikit-learn's definition), each row
+/// as often as it stands for.
 #[must_use]
-pub fn average_precision(rows: &[(f64, bool)]) -> f64 {
-    let mut sorted: Vec<&(f64, bool)> = rows.iter().collect();
-    sorted.sort_by(|a, b| b.0.total_cmp(&a.0));
-    let failing = sorted.iter().filter(|row| row.1).count() as f64;
-    if failing == 0.0 {
-        return 0.0;
-    }
+pub fn average_precision(rows: &[Scored]) -> f64 {
+    let mut sorted: Vec<&Scored> = rows.iter().collect();
+    sorted.sort_by(|a, b| b.score.total_cmp(&a.score));
+    let failing: f64 = rows.iter().filter(|row| row.failed).map(|row| row.weight).sum();
     let (mut hits, mut seen, mut area) = (0.0, 0.0, 0.0);
-    for tied in sorted.chunk_by(|a, b| a.0 == b.0) {
-        let gained = tied.iter().filter(|row| row.1).count() as f64;
+    for tied in sorted.chunk_by(|a, b| a.score == b.score) {
+        let gained: f64 = tied.iter().filter(|row| row.failed).map(|row| row.weight).sum();
         hits += gained;
-        seen += tied.len() as f64;
-        area += gained / failing * hits / seen;
+        seen += tied.iter().map(|row| row.weight).sum::<f64>();
+        area += gained * hits / seen;
     }
-    area
+    if failing > 0.0 { area / failing } else { 0.0 }
 }
 
-fn bin<'a, 'b: 'a>(from: f64, rows: impl Iterator<Item = &'a Judged<'b>>) -> Bin {
-    let (mut count, mut p, mut fails) = (0usize, 0.0, 0.0);
+/// The reliability table of probabilities: bins a tenth wide; those without rows are left out.
+#[must_use]
+pub fn reliability(rows: &[Scored]) -> Vec<Bin> {
+    let of = |n: usize| {
+        let inside = move |row: &&Scored| ((row.score * 10.0) as usize).min(9) == n;
+        bin(n as f64 / 10.0, rows.iter().filter(inside))
+    };
+    (0..10).map(of).filter(|bin| bin.rows > 0.0).collect()
+}
+
+fn bin<'a>(from: f64, rows: impl Iterator<Item = &'a Scored>) -> Bin {
+    let (mut all, mut p, mut fails) = (0.0, 0.0, 0.0);
     for row in rows {
-        count += 1;
-        p += row.p;
-        fails += f64::from(u8::from(row.fails));
+        all += row.weight;
+        p += row.weight * row.score;
+        fails += if row.failed { row.weight } else { 0.0 };
     }
-    let all = count.max(1) as f64;
-    Bin { from, rows: count, mean_p: p / all, frequency: fails / all }
+    let mean = |sum: f64| if all > 0.0 { sum / all } else { 0.0 };
+    Bin { from, rows: all, mean_p: mean(p), frequency: mean(fails) }
 }
 
 /// A healthy device counts once, by its largest p (ties by score) over its last 7 days; a failing device is found where a
@@ -406,6 +415,10 @@ pub(super) mod tests {
         Span { from: hour(0), to: hour(to), horizon: Duration::from_hours(24), rul_cap: Some(Duration::from_hours(48)) }
     }
 
+    fn scored(rows: &[(f64, bool)]) -> Vec<Scored> {
+        rows.iter().map(|&(score, failed)| Scored { score, failed, weight: 1.0 }).collect()
+    }
+
     /// By hand: `a` fails at 60 and alarms from 40; `b` alarms twice, one run long; rows after 76 are not known.
     #[test]
     fn counts_by_hand() {
@@ -446,8 +459,8 @@ pub(super) mod tests {
     #[test]
     fn average_precision_handles_ties() {
         let rows = [(0.9, true), (0.8, false), (0.7, true), (0.7, false), (0.1, false)];
-        assert!((average_precision(&rows) - 0.75).abs() < 1e-12);
-        assert_eq!(average_precision(&[(0.5, false)]), 0.0);
+        assert!((average_precision(&scored(&rows)) - 0.75).abs() < 1e-12);
+        assert_eq!(average_precision(&scored(&[(0.5, false)])), 0.0);
     }
 
     #[test]
@@ -472,6 +485,6 @@ pub(super) mod tests {
             .skip(1)
             .map(|line| line.split_once(',').map(|(score, y)| (score.parse().unwrap(), y == "1")).unwrap())
             .collect();
-        assert!((average_precision(&rows) - 0.610_231_121_775_954_4).abs() < 1e-9);
+        assert!((average_precision(&scored(&rows)) - 0.610_231_121_775_954_4).abs() < 1e-9);
     }
 }

@@ -6,6 +6,7 @@
 
 pub mod calibration;
 pub mod forest;
+mod held_out;
 mod life;
 mod model;
 mod rows;
@@ -23,7 +24,7 @@ use harbinger_core::{
 };
 
 pub use life::LifeModel;
-pub use model::{ComponentModel, Error, FORMAT, Family, HorizonModel, Model, Quality, Ranker, Reliability};
+pub use model::{ComponentModel, Error, FORMAT, Family, HorizonModel, Model, Quality, Ranker};
 pub use score::{Prediction, TopSignal, curve, recompute, score};
 pub(crate) use score::{explain, score_with_basis};
 pub use train::{TrainOptions, default_every, default_horizons, train};

@@ -75,15 +75,17 @@ impl Windows {
 }
 
 /// Median time between readings of one device, over devices; `None` where no device has two readings.
+///
+/// * `times`: of each device's readings.
 #[must_use]
-pub fn cadence<'a>(readings: impl Iterator<Item = &'a Readings>) -> Option<Duration> {
-    let mut gaps: Vec<i64> = readings.filter_map(median_gap).collect();
+pub fn cadence<'a>(times: impl Iterator<Item = &'a [Timestamp]>) -> Option<Duration> {
+    let mut gaps: Vec<i64> = times.filter_map(median_gap).collect();
     let middle = gaps.len() / 2;
     (!gaps.is_empty()).then(|| Duration::from_millis(*gaps.select_nth_unstable(middle).1))
 }
 
-fn median_gap(readings: &Readings) -> Option<i64> {
-    let mut gaps: Vec<i64> = readings.times.windows(2).map(|pair| pair[1].millis() - pair[0].millis()).collect();
+fn median_gap(times: &[Timestamp]) -> Option<i64> {
+    let mut gaps: Vec<i64> = times.windows(2).map(|pair| pair[1].millis() - pair[0].millis()).collect();
     let middle = gaps.len() / 2;
     (!gaps.is_empty()).then(|| *gaps.select_nth_unstable(middle).1)
 }

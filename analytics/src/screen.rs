@@ -104,8 +104,7 @@ impl Screen {
     }
 
     fn learn(rows: Rows<'_>, signals: Vec<SignalId>) -> Result<Self, Unscreened> {
-        let times = Readings { times: rows.times.to_vec(), columns: Vec::new() };
-        let cadence = cadence([&times].into_iter()).unwrap_or_default().max(Duration::from_millis(1));
+        let cadence = cadence(std::iter::once(rows.times)).unwrap_or_default().max(Duration::from_millis(1));
         let learn = |used: &dyn Fn(usize) -> bool| {
             let scaling = Scaling::fit(rows, used, cadence);
             let whiteners = whiteners(rows, &scaling, used, cadence)?;

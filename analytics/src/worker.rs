@@ -243,7 +243,7 @@ impl Worker {
         // seen before it can be walked.
         let keys = reading::first_devices(tenant, extents);
         let sample = self.store.scan_many(keys, harbinger_core::TimeRange::ALL).await?;
-        let Some(cadence) = cadence(sample.iter()) else { return Ok(None) };
+        let Some(cadence) = cadence(sample.iter().map(|readings| readings.times.as_slice())) else { return Ok(None) };
         let every = self.options.every.unwrap_or_else(|| default_every(cadence));
         if let Some(scored) = scored {
             return Ok(Some((scored + every, every)));

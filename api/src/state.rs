@@ -76,7 +76,7 @@ pub trait Control: Send + Sync + 'static {
     async fn retrain(&self, tenant: &TenantId) -> Result<String, ControlError>;
 
     /// Reckons again what was decided, from the features that were kept and the model that decided; `None` where either is no
-    /// longer there.
+    /// longer there or cannot be read.
     async fn recompute(
         &self,
         tenant: &TenantId,

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use harbinger_core::{ComponentId, DeviceId, Duration, Timestamp, history::DeviceHistory};
 use serde::Serialize;
 
-use super::{Slots, Span, Truth, by_slot, counted_failures, earliest_alarm, is_failing};
+use super::{Slots, Span, Truth, by_slot, counted_failures, earliest_alarm, false_alarms, is_failing};
 use crate::failure::Prediction;
 
 /// Points of a precision-recall curve, and of a curve of readings: more than a page has pixels for.
@@ -129,10 +129,8 @@ pub fn pictures<'a>(
         found.push(Moment { outcome, slot, at: failure });
     }
     for (slot, rows) in &slots {
-        let failing = |row: &Prediction| is_failing(truth, slot, row.ts, span.horizon);
-        let false_runs =
-            rows.chunk_by(|a, b| a.alarm == b.alarm).filter(|run| run[0].alarm && !run.iter().any(|row| failing(row)));
-        found.extend(false_runs.map(|run| Moment { outcome: Outcome::FalseAlarm, slot, at: run[0].ts }));
+        let false_alarms = false_alarms(truth, slot, rows, span.horizon);
+        found.extend(false_alarms.map(|run| Moment { outcome: Outcome::FalseAlarm, slot, at: run[0].ts }));
     }
     let top_signals = top_signals(&slots);
     let examples = choose(found, &slots, span.horizon)

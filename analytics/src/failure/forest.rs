@@ -25,6 +25,9 @@ impl Default for ForestOptions {
     }
 }
 
+/// Rows that walk a tree one after the other, while it is in the cache.
+const ROWS_AT_ONCE: usize = 1_024;
+
 /// A grown forest.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Forest {
@@ -121,32 +124,21 @@ impl Forest {
     }
 
     fn impute(&self, row: &[f64], imputed: &mut Vec<f64>) {
+        debug_assert_eq!(row.len(), self.width, "a row of another feature space");
         imputed.clear();
         imputed.extend(row.iter().zip(&self.medians).map(|(&v, &median)| if v.is_nan() { median } else { v }));
         imputed.extend(self.flagged.iter().map(|&feature| f64::from(u8::from(row[feature].is_nan()))));
     }
 
-    /// Mean over trees of the leaf that the row falls into: a score in 0..=1, not a calibrated probability.
-    ///
-    /// * `scratch`: room that calls share.
-    #[must_use]
-    pub fn score(&self, row: &[f64], scratch: &mut Vec<f64>) -> f64 {
-        debug_assert_eq!(row.len(), self.width, "a row of another feature space");
-        self.impute(row, scratch);
-        self.trees.iter().map(|tree| tree.leaf(scratch)).sum::<f64>() / self.trees.len() as f64
-    }
-
-    /// The score of each row, the same as [`Forest::score`] gives it: many rows walk a tree while it is in the cache.
+    /// For each row the mean over trees of the leaf that it falls into: a score in 0..=1, not a calibrated probability.
     #[must_use]
     pub fn scores(&self, rows: &[&[f64]]) -> Vec<f64> {
-        let imputed: Vec<Vec<f64>> = rows
-            .iter()
-            .map(|row| {
-                let mut imputed = Vec::new();
-                self.impute(row, &mut imputed);
-                imputed
-            })
-            .collect();
+        rows.chunks(ROWS_AT_ONCE).flat_map(|rows| self.scores_at_once(rows)).collect()
+    }
+
+    fn scores_at_once(&self, rows: &[&[f64]]) -> Vec<f64> {
+        let mut imputed = vec![Vec::new(); rows.len()];
+        rows.iter().zip(&mut imputed).for_each(|(row, imputed)| self.impute(row, imputed));
         let mut sums = vec![0.0; rows.len()];
         for tree in &self.trees {
             sums.iter_mut().zip(&imputed).for_each(|(sum, row)| *sum += tree.leaf(row));
@@ -308,12 +300,9 @@ mod tests {
         let library: RandomForestRegressor<f64, f64, Array2<f64>, Vec<f64>> =
             RandomForestRegressor::fit(&x, &labels, parameters).unwrap();
         let expected: Vec<f64> = library.predict(&x).unwrap();
-        let mut scratch = Vec::new();
-        let together = forest.scores(&refs(&train));
-        for ((row, expected), together) in train.iter().zip(expected).zip(together) {
-            let alone = forest.score(row, &mut scratch);
-            assert!((alone - expected).abs() < 1e-12);
-            assert_eq!(alone.to_bits(), together.to_bits(), "scored alone and with others");
+        for ((row, expected), together) in train.iter().zip(expected).zip(forest.scores(&refs(&train))) {
+            assert!((together - expected).abs() < 1e-12);
+            assert_eq!(forest.scores(&[row]), [together], "scored alone and with others");
         }
     }
 
@@ -321,11 +310,11 @@ mod tests {
     fn contributions_add_up_to_the_score_and_name_the_right_features() {
         let (train, labels) = rows(600, 0.1);
         let forest = Forest::fit(&refs(&train), &labels, ForestOptions::default(), 1).unwrap();
-        let (mut scratch, mut contributions) = (Vec::new(), Vec::new());
+        let mut contributions = Vec::new();
         for row in &train {
             let base = forest.contributions(row, &mut contributions);
             let sum: f64 = base + contributions.iter().sum::<f64>();
-            assert!((sum - forest.score(row, &mut scratch)).abs() < 1e-9);
+            assert!((sum - forest.scores(&[row])[0]).abs() < 1e-9);
         }
         forest.contributions(&[0.0, 0.95, 0.0, 0.0, 0.9, 0.0], &mut contributions);
         let top = (0..6).max_by(|&a, &b| contributions[a].total_cmp(&contributions[b])).unwrap();

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::{calibration::Calibration, forest::Forest, life::LifeModel};
-use crate::{boosting::Boosting, features::FeatureSpace, lifetime::Weibull};
+use crate::{boosting::Boosting, evaluate::Bin, features::FeatureSpace, lifetime::Weibull};
 
 /// Format of the model document; another one is refused by name.
 pub const FORMAT: u32 = 3;
@@ -101,21 +101,7 @@ pub struct Quality {
     /// Recall over rows at the threshold.
     pub recall: f64,
     /// Ten bins of probability; those without rows are left out.
-    pub reliability: Vec<Reliability>,
-}
-
-/// How a bin of predicted probabilities came out on held-out devices.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Reliability {
-    /// Lowest probability of the bin, which is .1 wide.
-    pub from: f64,
-    /// Rows that those in it stand for.
-    pub rows: f64,
-    /// Mean predicted probability.
-    pub mean_p: f64,
-    /// Share that a failure followed.
-    pub frequency: f64,
+    pub reliability: Vec<Bin>,
 }
 
 /// How a component's failures are predicted.
@@ -202,16 +188,7 @@ impl Ranker {
         }
     }
 
-    /// A score in 0..=1, not a calibrated probability; `scratch` is room that calls share.
-    #[must_use]
-    pub fn score(&self, row: &[f64], scratch: &mut Vec<f64>) -> f64 {
-        match self {
-            Self::Forest(forest) => forest.score(row, scratch),
-            Self::Boosting(boosting) => boosting.predict(row),
-        }
-    }
-
-    /// The score of each row, the same as [`Ranker::score`] gives it.
+    /// The score of each row in 0..=1, not a calibrated probability.
     #[must_use]
     pub fn scores(&self, rows: &[&[f64]]) -> Vec<f64> {
         match self {

@@ -201,26 +201,13 @@ mod tests {
     use harbinger_core::{fleet::Device, history::DeviceHistory};
 
     use super::*;
-    use crate::failure::Observed;
+    use crate::failure::{Observed, tests::pump};
 
     /// Thirty devices for a thousand hours, the first of which fails at the end.
     #[test]
     fn what_is_thinned_twice_is_thinned_by_both_shares() {
         let hour = |n: i64| Timestamp::from_millis(n * 3_600_000);
-        let devices: Vec<Device> = (0..30)
-            .map(|n| Device {
-                device: format!("d{n}").parse().unwrap(),
-                tenant: "acme".parse().unwrap(),
-                model: "m".parse().unwrap(),
-                depot: "north".parse().unwrap(),
-                serial: None,
-                site: None,
-                contract: None,
-                installed_at: None,
-                observed_from: None,
-                observed_until: None,
-            })
-            .collect();
+        let devices: Vec<Device> = (0..30).map(|n| pump(&format!("d{n}"))).collect();
         let component: ComponentId = "fan".parse().unwrap();
         let failure = Failure { ts: hour(1_000), device: devices[0].device.clone(), component: component.clone() };
         let failing = DeviceHistory { failures: vec![failure], ..DeviceHistory::default() };

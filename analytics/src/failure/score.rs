@@ -210,35 +210,36 @@ impl<'a> Scorer<'a> {
     /// Scores the rows that wait, component by component.
     fn finish(&self, waiting: &mut Vec<Waiting<'a>>, predictions: &mut Vec<Prediction>) {
         waiting.sort_by(|a, b| a.component.cmp(b.component));
-        for of_component in waiting.chunk_by(|a, b| a.component == b.component) {
+        let of_component = |of_component: &[Waiting<'_>]| {
             let rows: Vec<&[f64]> = of_component.iter().map(|one| one.row.as_slice()).collect();
-            let judged = judged(&self.model.horizons, of_component[0].predictor, &rows);
-            predictions.extend(of_component.iter().zip(judged).map(|(one, judged)| self.prediction(one, judged)));
-        }
-        waiting.clear();
+            judged(&self.model.horizons, of_component[0].predictor, &rows)
+        };
+        let judged: Vec<(Vec<f64>, f64)> =
+            waiting.chunk_by(|a, b| a.component == b.component).flat_map(of_component).collect();
+        predictions.extend(waiting.drain(..).zip(judged).map(|(one, judged)| self.prediction(one, judged)));
     }
 
-    fn prediction(&self, one: &Waiting<'_>, (probabilities, score): (Vec<f64>, f64)) -> Prediction {
+    fn prediction(&self, one: Waiting<'_>, (probabilities, score): (Vec<f64>, f64)) -> Prediction {
         let Self { model, family, .. } = self;
         let Waiting { subject, component, predictor, t, row } = one;
         let main = probabilities.first().copied().unwrap_or(0.0);
         let near = family.threshold.is_some_and(|threshold| main > KEEPS_FEATURES * threshold);
         Prediction {
-            ts: *t,
+            ts: t,
             device: subject.device.device.clone(),
-            component: (*component).clone(),
+            component: component.clone(),
             rul: match predictor {
-                ComponentModel::Learnt { life: Some(life), .. } => life.predict(row, model.rul_cap),
+                ComponentModel::Learnt { life: Some(life), .. } => life.predict(&row, model.rul_cap),
                 _ => remaining_life(&model.horizons, &probabilities, model.rul_cap),
             },
             alarm: family.threshold.is_some_and(|threshold| main > threshold),
             probabilities,
             score,
-            top_signals: if near { top_signals(family, component, row) } else { Vec::new() },
+            top_signals: if near { top_signals(family, component, &row) } else { Vec::new() },
             threshold: family.threshold,
-            features: if near { named(family, row) } else { Vec::new() },
+            features: if near { named(family, &row) } else { Vec::new() },
             kind: near.then(|| family.kind.as_str().into()),
-            basis: self.keep_basis.map(|family| Basis { family, row: row.clone() }),
+            basis: self.keep_basis.map(|family| Basis { family, row }),
         }
     }
 }

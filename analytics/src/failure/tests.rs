@@ -25,6 +25,22 @@ fn hour(n: i64) -> Timestamp {
     Timestamp::from_millis(1_420_070_400_000) + Duration::from_hours(n)
 }
 
+/// A device of the model.
+pub(super) fn pump(device: &str) -> Device {
+    Device {
+        device: id(device),
+        tenant: id("acme"),
+        model: id("p1"),
+        depot: id("north"),
+        serial: None,
+        site: None,
+        contract: None,
+        installed_at: None,
+        observed_from: None,
+        observed_until: None,
+    }
+}
+
 /// Thirty pumps for thirty days, hourly: two days before one of the first `failing` fails, its heat begins to rise.
 fn pumps(failing: i64) -> (Fleet, Histories) {
     let model = HardwareModel { model: id("p1"), kind: "pump".to_owned(), description: None };
@@ -33,18 +49,7 @@ fn pumps(failing: i64) -> (Fleet, Histories) {
     let (mut devices, mut histories) = (Vec::new(), Histories::new());
     for n in 0..30 {
         let device: DeviceId = id(&format!("pump-{n:02}"));
-        devices.push(Device {
-            device: device.clone(),
-            tenant: id("acme"),
-            model: id("p1"),
-            depot: id("north"),
-            serial: None,
-            site: None,
-            contract: None,
-            installed_at: Some(hour(-1_000)),
-            observed_from: None,
-            observed_until: None,
-        });
+        devices.push(Device { installed_at: Some(hour(-1_000)), ..pump(device.as_str()) });
         let fails = (n < failing).then_some(24 * (6 + n % 18));
         let mut random = ChaCha8Rng::seed_from_u64(n as u64);
         let mut history = DeviceHistory::default();

@@ -15,15 +15,17 @@ use rayon::prelude::*;
 
 use super::{
     Subject,
-    calibration::{Calibration, Scored, isotonic, platt},
+    calibration::Scored,
     forest::{Forest, ForestOptions},
+    held_out::{HeldOut, calibrate, choose_threshold, score_held_out},
     kind_of, kinds,
     life::{LifeModel, LifeRow},
-    model::{ComponentModel, FORMAT, Family, HorizonModel, Kind, Model, Quality, Ranker, Reliability},
+    model::{ComponentModel, FORMAT, Family, HorizonModel, Kind, Model, Ranker},
     rows::{Row, all_rows, component_rows, failure_times, fill, forest_rows},
 };
 use crate::{
     boosting::{Boosting, BoostingOptions, Table},
+    evaluate::average_precision,
     features::{Cohorts, FeatureSpace, Windows, cadence, regimes::Regimes},
     lifetime::{self, Lifetime, RatePrior, Weibull},
 };
@@ -33,12 +35,8 @@ const MIN_FAILURES_FOR_FOREST: usize = 3;
 /// From this many failures on boosted trees compete: below, which ranks better on held-out devices is chance, and averages
 /// over many trees are the safer.
 const MIN_FAILURES_FOR_BOOSTING: usize = 20;
-/// From this many failures on isotonic regression has enough to stand on (DESIGN section 6).
-const MIN_FAILURES_FOR_ISOTONIC: usize = 20;
 /// Most cells, rows by features, that remaining life is learnt from: 128 MB.
 const LIFE_CELLS: usize = 16_000_000;
-/// Thresholds whose F1 is at least this share of the best one's part alarms from the rest equally well.
-const PLATEAU: f64 = 0.99;
 /// Prior of a component class without a failure: as if half a failure had been seen in ten device-years, an annual failure
 /// rate of 5 %, in the middle of what drives, fans and compressors show in their first years.
 const PRIOR: RatePrior = RatePrior { failures: 0.5, exposure_days: 3652.5 };
@@ -154,12 +152,11 @@ fn is_reserved(signal: &SignalId) -> bool {
 
 /// Median time between readings; hourly where no device has two (events alone have no cadence, and hours suit them).
 fn family_cadence(subjects: &[Subject<'_>], members: &[usize], until: Timestamp) -> Duration {
-    let upto = |readings: &Readings| Readings {
-        times: readings.times.iter().copied().take_while(|&ts| ts <= until).collect(),
-        columns: Vec::new(),
+    let upto = |&place: &usize| {
+        let times = &subjects[place].history.readings.times;
+        &times[..times.partition_point(|&ts| ts <= until)]
     };
-    let readings: Vec<Readings> = members.iter().map(|&place| upto(&subjects[place].history.readings)).collect();
-    cadence(readings.iter()).unwrap_or(Duration::from_hours(1))
+    cadence(members.iter().map(upto)).unwrap_or(Duration::from_hours(1))
 }
 
 /// The components of a fleet's devices of some models.
@@ -185,16 +182,12 @@ struct FamilyJob<'a> {
     options: &'a TrainOptions,
 }
 
-/// A component's rows with the scores that rankers gave to the devices they had not seen.
+/// What was learnt of a component.
 struct Trained {
     component: ComponentId,
-    failures: usize,
-    /// Rows that it learnt from.
-    rows: usize,
     /// One a horizon.
     rankers: Vec<Ranker>,
-    /// One a horizon: a score for each row whose label that horizon knows.
-    held_out: Vec<Vec<Scored>>,
+    held_out: HeldOut,
     life: Option<LifeModel>,
     usual: Vec<Option<(f64, f64)>>,
 }
@@ -218,10 +211,11 @@ impl FamilyJob<'_> {
                 }
             }
         }
-        let calibrations = calibrate(&learnt, self.horizons.len());
-        let (threshold, quality) = choose_threshold(&learnt, &calibrations);
+        let held_out: Vec<&HeldOut> = learnt.iter().map(|trained| &trained.held_out).collect();
+        let calibrations = calibrate(&held_out, self.horizons.len());
+        let (threshold, quality) = choose_threshold(&held_out, &calibrations);
         for (trained, calibrations) in learnt.into_iter().zip(calibrations) {
-            let Trained { component, failures, rankers, life, usual, .. } = trained;
+            let Trained { component, rankers, held_out: HeldOut { failures, .. }, life, usual } = trained;
             let horizons = rankers.into_iter().zip(calibrations);
             let horizons = horizons.map(|(ranker, calibration)| HorizonModel { ranker, calibration }).collect();
             components.insert(component, ComponentModel::Learnt { failures, horizons, life, usual });
@@ -293,24 +287,17 @@ impl FamilyJob<'_> {
         }
         fill(&mut rows, self.subjects, component, space, cohorts);
         let folds = self.folds(members, &failing);
-        let kinds = if failures < MIN_FAILURES_FOR_BOOSTING { &Kind::ALL[..1] } else { &Kind::ALL };
         // Few failures leave much to chance: more trees take some of it out again.
-        let trees = self.options.forest.trees * if failures < MIN_FAILURES_FOR_BOOSTING { 2 } else { 1 };
-        let forest = ForestOptions { trees, ..self.options.forest };
-        let (kind, held_out) = self.champion(&rows, &folds, kinds, forest)?;
+        let (kinds, times) =
+            if failures < MIN_FAILURES_FOR_BOOSTING { (&Kind::ALL[..1], 2) } else { (&Kind::ALL[..], 1) };
+        let forest = ForestOptions { trees: times * self.options.forest.trees, ..self.options.forest };
+        let (kind, scores) = self.champion(&rows, &folds, kinds, forest)?;
         let jobs: Vec<usize> = (0..self.horizons.len()).collect();
         let rankers: Option<Vec<Ranker>> = jobs.par_iter().map(|&h| self.grow(&rows, kind, h, None, forest)).collect();
         let life = self.life(component, members, &folds, (space, cohorts));
         let usual = usual(&rows, space.width());
-        Some(Trained {
-            component: component.clone(),
-            failures,
-            rows: rows.len(),
-            rankers: rankers?,
-            held_out,
-            life,
-            usual,
-        })
+        let held_out = HeldOut { failures, rows: rows.len(), scores };
+        Some(Trained { component: component.clone(), rankers: rankers?, held_out, life, usual })
     }
 
     /// The kind of ranker that puts the failures of devices it has not seen highest, with the scores that it gave them, one
@@ -332,9 +319,7 @@ impl FamilyJob<'_> {
         let grown: Vec<Option<Ranker>> =
             jobs.par_iter().map(|&(kind, h, fold)| self.grow(rows, kind, h, Some((fold, folds)), forest)).collect();
         let mut of_kinds = grown.chunks(self.horizons.len() * fold_count).zip(kinds).map(|(grown, &kind)| {
-            let of_horizon = |(h, grown): (usize, &[Option<Ranker>])| {
-                score_held_out(rows, h, |row| grown[folds[&row.subject]].as_ref())
-            };
+            let of_horizon = |(h, grown): (usize, &[Option<Ranker>])| score_held_out(rows, h, grown, folds);
             (kind, grown.chunks(fold_count).enumerate().map(of_horizon).collect::<Vec<Vec<Scored>>>())
         });
         let mut best = of_kinds.next()?;
@@ -524,136 +509,4 @@ fn usual(rows: &[Row], width: usize) -> Vec<Option<(f64, f64)>> {
             (!values.is_empty()).then(|| (at(0.05), at(0.95)))
         })
         .collect()
-}
-
-fn score_held_out<'a>(rows: &[Row], horizon: usize, ranker_for: impl Fn(&Row) -> Option<&'a Ranker>) -> Vec<Scored> {
-    let mut scratch = Vec::new();
-    rows.iter()
-        .filter_map(|row| {
-            let score = ranker_for(row)?.score(&row.features, &mut scratch);
-            Some(Scored { score, failed: row.labels[horizon]?, weight: row.weight })
-        })
-        .collect()
-}
-
-/// Area under precision by recall, each step by the rows that it stands for: what a ranking of rare failures is worth.
-fn average_precision(rows: &[Scored]) -> f64 {
-    let mut sorted: Vec<&Scored> = rows.iter().collect();
-    sorted.sort_by(|a, b| b.score.total_cmp(&a.score));
-    let failing: f64 = rows.iter().filter(|row| row.failed).map(|row| row.weight).sum();
-    let (mut hits, mut shown, mut area) = (0.0, 0.0, 0.0);
-    for tied in sorted.chunk_by(|a, b| a.score == b.score) {
-        let found: f64 = tied.iter().filter(|row| row.failed).map(|row| row.weight).sum();
-        hits += found;
-        shown += tied.iter().map(|row| row.weight).sum::<f64>();
-        area += hits / shown * found;
-    }
-    if failing > 0.0 { area / failing } else { 0.0 }
-}
-
-/// A calibration for each component and horizon: its own where it has failures enough, else one pooled over components.
-fn calibrate(trained: &[Trained], horizons: usize) -> Vec<Vec<Calibration>> {
-    let all: usize = trained.iter().map(|t| t.failures).sum();
-    let pooled: Vec<Calibration> = (0..horizons)
-        .map(|h| {
-            let rows: Vec<Scored> = trained.iter().flat_map(|t| t.held_out[h].iter().copied()).collect();
-            fit(&rows, all)
-        })
-        .collect();
-    trained
-        .iter()
-        .map(|t| {
-            (0..horizons)
-                .map(|h| {
-                    if t.failures >= MIN_FAILURES_FOR_ISOTONIC {
-                        fit(&t.held_out[h], t.failures)
-                    } else {
-                        pooled[h].clone()
-                    }
-                })
-                .collect()
-        })
-        .collect()
-}
-
-/// No probability beyond what so many failures support (Laplace's rule of succession): rows of one failure are no
-/// independent witnesses, and a sigmoid through separable rows would otherwise say 0 and 1.
-fn fit(rows: &[Scored], failures: usize) -> Calibration {
-    let certainty = (failures as f64 + 1.0) / (failures as f64 + 2.0);
-    let sigmoid = || platt(rows, certainty).map(|sigmoid| sigmoid.capped(certainty));
-    let steps = || isotonic(&with_doubt(rows, failures)).map(|steps| steps.capped(certainty));
-    let fitted =
-        if failures >= MIN_FAILURES_FOR_ISOTONIC { steps().or_else(sigmoid) } else { sigmoid().or_else(steps) };
-    fitted.unwrap_or(Calibration::Isotonic { scores: vec![0.0], probabilities: vec![0.0] })
-}
-
-/// The rows, and as many as one failure has on average that did not fail at the highest score: what ranks highest is the few
-/// rows of a few devices, and steps through them alone would say that such rows always fail.
-fn with_doubt(rows: &[Scored], failures: usize) -> Vec<Scored> {
-    let failing: f64 = rows.iter().filter(|row| row.failed).map(|row| row.weight).sum();
-    let highest = rows.iter().map(|row| row.score).fold(0.0, f64::max);
-    let doubt = Scored { score: highest, failed: false, weight: failing / failures.max(1) as f64 };
-    rows.iter().copied().chain((doubt.weight > 0.0).then_some(doubt)).collect()
-}
-
-/// Ten bins of probability. `rows`: probabilities, what came of them, and how many they stand for.
-fn reliability(rows: &[Scored]) -> Vec<Reliability> {
-    let mut bins = [(0.0, 0.0, 0.0); 10];
-    for row in rows {
-        let (weight, p, failed) = &mut bins[((row.score * 10.0) as usize).min(9)];
-        *weight += row.weight;
-        *p += row.weight * row.score;
-        *failed += if row.failed { row.weight } else { 0.0 };
-    }
-    let of = |(n, (weight, p, failed)): (usize, (f64, f64, f64))| Reliability {
-        from: n as f64 / 10.0,
-        rows: weight,
-        mean_p: p / weight,
-        frequency: failed / weight,
-    };
-    bins.into_iter().enumerate().filter(|(_, (weight, ..))| *weight > 0.0).map(of).collect()
-}
-
-/// The probability that parts alarms from the rest best by F1 over held-out rows, pooled over components: of those that do so
-/// equally well the highest, which has the fewest false alarms; midway between the lowest probability that alarms and the
-/// highest that does not.
-fn choose_threshold(trained: &[Trained], calibrations: &[Vec<Calibration>]) -> (Option<f64>, Quality) {
-    let mut rows: Vec<Scored> = Vec::new();
-    for (trained, calibrations) in trained.iter().zip(calibrations) {
-        rows.extend(
-            trained.held_out[0].iter().map(|row| Scored { score: calibrations[0].probability(row.score), ..*row }),
-        );
-    }
-    let weight: f64 = rows.iter().map(|row| row.weight).sum();
-    let failing: f64 = rows.iter().filter(|row| row.failed).map(|row| row.weight).sum();
-    if rows.is_empty() || failing == 0.0 {
-        return (None, Quality::default());
-    }
-    rows.sort_by(|a, b| b.score.total_cmp(&a.score));
-    // F1, threshold, precision, recall.
-    let mut cuts = Vec::new();
-    let (mut hits, mut alarms) = (0.0, 0.0);
-    for (n, row) in rows.iter().enumerate() {
-        alarms += row.weight;
-        hits += if row.failed { row.weight } else { 0.0 };
-        let next = rows.get(n + 1).map_or(0.0, |next| next.score);
-        if next < row.score {
-            cuts.push((2.0 * hits / (alarms + failing), f64::midpoint(row.score, next), hits / alarms, hits / failing));
-        }
-    }
-    let highest = cuts.iter().map(|cut| cut.0).fold(0.0, f64::max);
-    let best = cuts.into_iter().find(|cut| cut.0 >= PLATEAU * highest).unwrap_or_default();
-    let brier = rows.iter().map(|r| r.weight * (r.score - f64::from(u8::from(r.failed))).powi(2)).sum::<f64>() / weight;
-    let base_rate = failing / weight;
-    let quality = Quality {
-        failures: trained.iter().map(|t| t.failures).sum(),
-        rows: trained.iter().map(|t| t.rows).sum(),
-        base_rate,
-        brier,
-        brier_base: base_rate * (1.0 - base_rate),
-        precision: best.2,
-        recall: best.3,
-        reliability: reliability(&rows),
-    };
-    ((best.0 > 0.0).then_some(best.1), quality)
 }

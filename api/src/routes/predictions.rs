@@ -250,7 +250,7 @@ struct PredictionDetail {
     #[schema(value_type = Option<Object>)]
     decision: Option<serde_json::Value>,
     /// The prediction reckoned again, just now, from the features of the decision and the model that made it; `null` where
-    /// either is no longer kept.
+    /// either is no longer kept or cannot be read.
     recomputed: Option<RecomputedView>,
 }
 

@@ -190,7 +190,7 @@ fn print(report: &Report, seconds: f64) {
         line("remaining lives inside the 90 % interval", format!("{:.3}", life.inside), "0.900".to_owned());
     }
     println!("\nreliability: p from, rows, mean p, frequency");
-    for bin in report.reliability.iter().filter(|bin| bin.rows > 0) {
+    for bin in &report.reliability {
         println!("  {:.1} {:>8} {:.4} {:.4}", bin.from, bin.rows, bin.mean_p, bin.frequency);
     }
     println!("\ntrained and scored in {seconds:.1} s");

@@ -154,11 +154,19 @@ impl Control for ServiceControl {
     ) -> Result<Option<Recomputed>, ControlError> {
         // Decisions from before kinds were kept cannot be reckoned again.
         let Ok(Basis { kind, features }) = Basis::deserialize(&decision.body) else { return Ok(None) };
-        let failed = |source| ControlError::Failed { attempt: "open the model of a decision", source };
         let (models, tenant, version) = (Arc::clone(&self.models), tenant.clone(), decision.model_version.clone());
-        let model = tokio::task::spawn_blocking(move || models.get(&tenant, &version)).await;
-        let Some(model) = model.map_err(|error| failed(error.into()))?.map_err(|error| failed(error.into()))? else {
-            return Ok(None);
+        let model = match tokio::task::spawn_blocking(move || models.get(&tenant, &version)).await {
+            Ok(Ok(Some(model))) => model,
+            Ok(Ok(None)) => return Ok(None),
+            // The prediction itself is not in doubt: it is shown without being reckoned again.
+            Ok(Err(error)) => {
+                tracing::warn!(%error, "failed to reckon a prediction again");
+                return Ok(None);
+            }
+            Err(source) => {
+                let attempt = "open the model of a decision";
+                return Err(ControlError::Failed { attempt, source: source.into() });
+            }
         };
         let features: Vec<(String, Option<f64>)> = features.into_iter().map(|f| (f.name, f.value)).collect();
         let again = failure::recompute(&model, &kind, component, &features);
