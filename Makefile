@@ -16,8 +16,9 @@ test: ## install what the tests need, then format, lints and all tests: what CI 
 	scripts/install-test-needs
 	cargo fmt --all --check
 	cargo clippy --release --workspace --all-targets -- -D warnings
-	cargo build --release --workspace --all-targets
-	cargo test --release --workspace
+	cargo build --release --workspace --bins --tests
+	cargo test --release --workspace --bins --tests
+	cargo test --release --workspace --doc
 
 lint: ## format and lints; dependency policy where cargo-deny is installed
 	cargo fmt --all --check

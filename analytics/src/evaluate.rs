@@ -12,7 +12,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::failure::{Prediction, calibration::Scored};
 
+pub mod capacity;
 pub mod pictures;
+mod scoreboard;
+
+use capacity::{AtCapacity, at_capacity};
+pub use scoreboard::{Standing, scoreboard};
 
 /// Times that devices are drawn again to tell how far a share of them can be trusted (Efron 1979).
 const RESAMPLES: usize = 1_000;
@@ -114,6 +119,8 @@ pub struct Report {
     pub calibration_over_10_percent: Bin,
     /// Bins of p, a tenth wide; those without rows are left out.
     pub reliability: Vec<Bin>,
+    /// What a crew finds that makes so many visits a day.
+    pub at_capacity: Vec<AtCapacity>,
     /// Devices found at 1 % and .1 % false positives over their last 7 days.
     pub found: Vec<Found>,
     /// Remaining life; `None` where it is not judged, or no device failed after a row.
@@ -163,6 +170,7 @@ pub fn evaluate(predictions: &[Prediction], truth: &Truth, span: Span) -> Report
         brier_base,
         calibration_over_10_percent: bin(0.1, scored.iter().filter(|row| row.score >= 0.1)),
         reliability: reliability(&scored),
+        at_capacity: at_capacity(&slots, truth, span.horizon),
         found: [0.01, 0.001].map(|q| devices_found(predictions, truth, q)).to_vec(),
         remaining_life: span.rul_cap.and_then(|cap| life_told(&slots, truth, cap)),
     }

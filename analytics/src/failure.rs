@@ -4,7 +4,9 @@
 //! are a family that shares a feature space and an alarm threshold. Within it each component has its own predictor:
 //! a ranker a horizon, forest or boosted trees, where there are failures enough, else a Weibull lifetime, else a prior rate.
 
+mod alarm_rule;
 pub mod calibration;
+mod drift;
 pub mod forest;
 mod held_out;
 mod life;
@@ -23,6 +25,9 @@ use harbinger_core::{
     history::{DeviceHistory, Readings},
 };
 
+pub use alarm_rule::{AlarmRule, NoAlarmRule};
+pub(crate) use drift::drift;
+pub use drift::{Drift, Reference, SHIFTED};
 pub use life::LifeModel;
 pub use model::{ComponentModel, Error, FORMAT, Family, HorizonModel, Model, Quality, Ranker};
 pub use score::{Prediction, TopSignal, curve, recompute, score};

@@ -9,6 +9,7 @@
 mod event_time;
 mod planning;
 mod reading;
+mod scoreboard;
 
 use std::{
     collections::{HashMap, HashSet},
@@ -24,13 +25,17 @@ use harbinger_store::{
 };
 
 use crate::{
-    failure::{self, Model, Prediction, Subject, TrainOptions, default_every, explain, score_with_basis, train},
+    failure::{
+        self, AlarmRule, Drift, Model, Prediction, Subject, TrainOptions, default_every, drift, explain,
+        score_with_basis, train,
+    },
     features::cadence,
     plan::Plan,
 };
 use reading::{Known, failures_until};
 
 pub use event_time::watermark;
+pub use scoreboard::scoreboard;
 
 /// Name of the progress of scoring: event time up to which every step is done.
 pub const SCORED_UNTIL: &str = "scored_until";
@@ -40,6 +45,9 @@ pub const PLANNED_UNTIL: &str = "planned_until";
 pub const TRAINED_UNTIL: &str = "trained_until";
 /// Failures that the last training knew.
 pub const TRAINED_FAILURES: &str = "trained_failures";
+
+/// 1 where the last plan's predictions showed drift, 0 where they did not.
+pub const DRIFTED: &str = "drifted";
 
 /// How the worker works.
 #[derive(Debug, Clone)]
@@ -54,6 +62,8 @@ pub struct Options {
     pub horizons: Vec<Duration>,
     /// Time between two scores of a device; by the fleet's cadence where `None`.
     pub every: Option<Duration>,
+    /// From which probability on to alarm.
+    pub alarm_rule: AlarmRule,
     /// Failures from which on a model is worth training before `retrain_every` has passed.
     pub first_labels: usize,
     /// A device that paused gets its missed scores when it speaks again, but none older than this.
@@ -70,6 +80,7 @@ impl Options {
             plan_every: Duration::from_days(1),
             horizons: Vec::new(),
             every: None,
+            alarm_rule: AlarmRule::Balanced,
             first_labels: 5,
             backfill: Duration::from_days(30),
         }
@@ -88,6 +99,12 @@ pub enum Error {
     /// A model file.
     #[error(transparent)]
     Model(#[from] failure::Error),
+    /// More was asked for than is judged at once.
+    #[error("the span has more than {most} predictions: ask for a shorter one with from and to")]
+    TooMany {
+        /// Most predictions of a span.
+        most: usize,
+    },
     /// A computation ended without a result.
     #[error("a computation of the worker panicked")]
     Panicked,
@@ -110,6 +127,10 @@ pub struct Cycle {
     pub predictions: Vec<Prediction>,
     /// The plan, where one was due.
     pub plan: Option<Plan>,
+    /// Components whose rows are no longer like those that the model learnt from; looked at where a plan is made.
+    pub drift: Vec<Drift>,
+    /// Whether there was no drift when it was last looked at.
+    pub drift_is_new: bool,
 }
 
 impl Cycle {
@@ -121,6 +142,7 @@ impl Cycle {
         let mut marks = vec![(SCORED_UNTIL, self.at.millis())];
         if self.plan.is_some() {
             marks.push((PLANNED_UNTIL, self.at.millis()));
+            marks.push((DRIFTED, i64::from(!self.drift.is_empty())));
         }
         if self.trained {
             marks.push((TRAINED_UNTIL, self.at.millis()));
@@ -185,12 +207,14 @@ impl Worker {
         } else {
             None
         };
+        let drift = if plan.is_some() { drift(&model, &predictions) } else { Vec::new() };
+        let drift_is_new = !drift.is_empty() && !has_drifted(&mut *self.ledger.read().await?, tenant).await?;
         let behind_orders = plan.as_ref().map(predictions_behind).unwrap_or_default();
         explain(&model, &mut predictions, |p| behind_orders.contains(&reading::id_of(p)));
         let standing = self.standing.entry(tenant.clone()).or_default();
         standing.model = Some(Arc::clone(&model));
         standing.last_readings = extents.iter().filter_map(|e| Some((e.device.clone(), e.readings?.1))).collect();
-        Ok(Some(Cycle { tenant: tenant.clone(), at, model, trained, failures, predictions, plan }))
+        Ok(Some(Cycle { tenant: tenant.clone(), at, model, trained, failures, predictions, plan, drift, drift_is_new }))
     }
 
     /// A plan as of an event time, from the newest predictions at or before it; `None` where there are none yet.
@@ -297,7 +321,7 @@ impl Worker {
             let trained_on = progress::get(&mut read, tenant, TRAINED_FAILURES).await?.unwrap_or(0);
             let trained_on = usize::try_from(trained_on).unwrap_or(0);
             let first = trained_on < self.options.first_labels && failures >= self.options.first_labels;
-            let again = failures > trained_on
+            let again = (failures > trained_on || has_drifted(&mut read, tenant).await?)
                 && Timestamp::from_millis(trained_at) + self.options.retrain_every <= at
                 && failures >= self.options.first_labels;
             if !first && !again {
@@ -321,6 +345,7 @@ impl Worker {
         let mut options = TrainOptions::new(at);
         options.horizons.clone_from(&self.options.horizons);
         options.every = self.options.every;
+        options.alarm_rule = self.options.alarm_rule;
         let fleet = Arc::clone(&known.fleet);
         blocking(move || {
             let subjects = reading::subjects(&fleet, &histories, &extents);
@@ -370,6 +395,11 @@ impl Worker {
         let planned = progress::get(&mut read, tenant, PLANNED_UNTIL).await?;
         Ok(planned.is_none_or(|planned| Timestamp::from_millis(planned) + self.options.plan_every <= at))
     }
+}
+
+/// Whether there was drift when it was last looked at.
+async fn has_drifted(connection: &mut Connection, tenant: &TenantId) -> Result<bool, ledger::Error> {
+    Ok(progress::get(connection, tenant, DRIFTED).await? == Some(1))
 }
 
 /// Ids of the predictions that a plan's orders name as their reasons.

@@ -31,6 +31,7 @@ mod openapi;
 pub mod page;
 mod prometheus;
 mod routes;
+pub mod standing;
 pub mod state;
 pub mod views;
 
@@ -98,6 +99,7 @@ fn described(state: Option<&ApiState>) -> OpenApiRouter<ApiState> {
         .merge(routes::part_uses::routes())
         .merge(routes::plans::routes())
         .merge(routes::kpi::routes())
+        .merge(routes::scoreboard::routes())
         .merge(routes::quarantine::routes())
         .merge(routes::admin::routes())
         .merge(routes::stream::routes());

@@ -7,7 +7,7 @@ use std::{
 
 use async_trait::async_trait;
 use harbinger_alerts::{Alerts, webhook::Guard};
-use harbinger_core::{Clock, ComponentId, DeviceKey, TenantId, Timestamp, fleet::Maintenance};
+use harbinger_core::{Clock, ComponentId, DeviceKey, TenantId, TimeRange, Timestamp, fleet::Maintenance};
 use harbinger_store::{
     Ledger,
     ledger::{self, Connection, predictions::Decision},
@@ -16,7 +16,7 @@ use harbinger_store::{
 use prometheus_client::registry::Registry;
 use tokio::sync::{Semaphore, watch};
 
-use crate::{erasure::Gone, metrics::Metrics};
+use crate::{erasure::Gone, metrics::Metrics, standing::Standing};
 
 /// Requests that may be in the works at once; more are told to come back.
 pub const REQUESTS_AT_ONCE: usize = 256;
@@ -83,6 +83,10 @@ pub trait Control: Send + Sync + 'static {
         component: &ComponentId,
         decision: &Decision,
     ) -> Result<Option<Recomputed>, ControlError>;
+
+    /// Judges the predictions of a span of event time by what came of them. [`ControlError::Conflict`] where the span has too
+    /// many.
+    async fn scoreboard(&self, tenant: &TenantId, range: TimeRange) -> Result<Vec<Standing>, ControlError>;
 
     /// Deletes everything of a device, between two cycles of analytics: see [`Erasure`](crate::Erasure).
     async fn delete_device(&self, key: &DeviceKey, actor: &str) -> Result<Gone, ControlError>;

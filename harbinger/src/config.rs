@@ -10,6 +10,7 @@ use std::{
 
 use anyhow::Context;
 use harbinger_alerts::HysteresisOptions;
+use harbinger_analytics::failure::AlarmRule;
 use harbinger_core::Duration;
 use harbinger_ingest as ingest;
 use harbinger_store::ledger::Url;
@@ -103,6 +104,8 @@ pub(crate) struct Analytics {
     pub(crate) plan_every: Duration,
     /// Prediction horizons, the main one first; chosen by how often a fleet reports where empty.
     pub(crate) horizons: Vec<Duration>,
+    /// From which probability on to alarm: `balanced`, `cost=VISIT:FAILURE`, or `false_alarms=N` for each 1,000 device-months.
+    pub(crate) alarms: AlarmRule,
     /// Between two scores of a device; chosen by how often a fleet reports where left out.
     pub(crate) every: Option<Duration>,
     /// Wall time without any reading after which the newest step of a tenant's event time counts as complete.
@@ -115,6 +118,7 @@ impl Default for Analytics {
             retrain_every: Duration::from_days(7),
             plan_every: Duration::from_days(1),
             horizons: Vec::new(),
+            alarms: AlarmRule::Balanced,
             every: None,
             quiet_after: Duration::from_secs(3),
         }

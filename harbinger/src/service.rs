@@ -9,6 +9,7 @@ mod gate;
 mod leases;
 mod retention;
 mod spool;
+mod standing;
 
 use std::{net::SocketAddr, path::PathBuf, sync::Arc};
 
@@ -151,6 +152,7 @@ impl Service {
             commands: orders,
             deliverer: deliverer.handle(),
             models: Arc::new(OpenedModels::new(folder.models.clone())),
+            ledger: ledger.clone(),
         });
         let readiness = Arc::new(Readiness::default());
         let state = ApiState::new(Parts {
@@ -345,6 +347,7 @@ fn worker_options(config: &Config, models: PathBuf) -> worker::Options {
         plan_every: config.analytics.plan_every,
         horizons: config.analytics.horizons.clone(),
         every: config.analytics.every,
+        alarm_rule: config.analytics.alarms,
         ..worker::Options::new(models)
     }
 }

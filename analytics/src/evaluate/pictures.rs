@@ -21,6 +21,16 @@ const SIGNALS: usize = 12;
 /// All pictures of a back-test.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Pictures {
+    /// The curves.
+    #[serde(flatten)]
+    pub curves: Curves,
+    /// Failures foreseen, failures missed, false alarms.
+    pub examples: Vec<Example>,
+}
+
+/// The pictures that need no readings.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Curves {
     /// From the highest threshold to the lowest.
     pub precision_recall: Vec<Operating>,
     /// How long before failures their first alarm was, from none to the horizon.
@@ -29,8 +39,6 @@ pub struct Pictures {
     pub missed: usize,
     /// What alarms were about, the most important first.
     pub top_signals: Vec<SignalShare>,
-    /// Failures foreseen, failures missed, false alarms.
-    pub examples: Vec<Example>,
 }
 
 /// A point of the precision-recall curve.
@@ -108,23 +116,10 @@ pub fn pictures<'a>(
     history: impl Fn(&DeviceId) -> Option<&'a DeviceHistory>,
 ) -> Pictures {
     let slots = by_slot(predictions, span);
-    let mut lead_times: Vec<LeadTime> = (0..BARS)
-        .map(|bar| {
-            let hours = |bar: i64| span.horizon.hours() * bar as f64 / BARS as f64;
-            LeadTime { from_hours: hours(bar), to_hours: hours(bar + 1), failures: 0 }
-        })
-        .collect();
-    let mut missed = 0;
+    let curves = curves_of(&slots, truth, span);
     let mut found: Vec<Moment<'_>> = Vec::new();
     for (slot, failure) in counted_failures(truth, span) {
         let alarm = earliest_alarm(&slots, slot, failure, span.horizon);
-        match alarm {
-            Some(alarm) => {
-                let lead = (failure.millis() - alarm.millis()) * BARS / span.horizon.millis().max(1);
-                lead_times[lead.clamp(0, BARS - 1) as usize].failures += 1;
-            }
-            None => missed += 1,
-        }
         let outcome = if alarm.is_some() { Outcome::Foreseen } else { Outcome::Missed };
         found.push(Moment { outcome, slot, at: failure });
     }
@@ -132,12 +127,38 @@ pub fn pictures<'a>(
         let false_alarms = false_alarms(truth, slot, rows, span.horizon);
         found.extend(false_alarms.map(|run| Moment { outcome: Outcome::FalseAlarm, slot, at: run[0].ts }));
     }
-    let top_signals = top_signals(&slots);
     let examples = choose(found, &slots, span.horizon)
         .into_iter()
-        .map(|moment| example(&moment, &slots, span.horizon, history(&moment.slot.0), &top_signals))
+        .map(|moment| example(&moment, &slots, span.horizon, history(&moment.slot.0), &curves.top_signals))
         .collect();
-    Pictures { precision_recall: precision_recall(&slots, truth, span), lead_times, missed, top_signals, examples }
+    Pictures { curves, examples }
+}
+
+/// The curves of predictions that [`super::evaluate`] measures.
+#[must_use]
+pub fn curves(predictions: &[Prediction], truth: &Truth, span: Span) -> Curves {
+    curves_of(&by_slot(predictions, span), truth, span)
+}
+
+fn curves_of(slots: &Slots<'_>, truth: &Truth, span: Span) -> Curves {
+    let mut lead_times: Vec<LeadTime> = (0..BARS)
+        .map(|bar| {
+            let hours = |bar: i64| span.horizon.hours() * bar as f64 / BARS as f64;
+            LeadTime { from_hours: hours(bar), to_hours: hours(bar + 1), failures: 0 }
+        })
+        .collect();
+    let mut missed = 0;
+    for (slot, failure) in counted_failures(truth, span) {
+        match earliest_alarm(slots, slot, failure, span.horizon) {
+            Some(alarm) => {
+                let lead = (failure.millis() - alarm.millis()) * BARS / span.horizon.millis().max(1);
+                lead_times[lead.clamp(0, BARS - 1) as usize].failures += 1;
+            }
+            None => missed += 1,
+        }
+    }
+    let precision_recall = precision_recall(slots, truth, span);
+    Curves { precision_recall, lead_times, missed, top_signals: top_signals(slots) }
 }
 
 struct Moment<'a> {
@@ -285,16 +306,16 @@ mod tests {
         let expected =
             [(Outcome::Foreseen, "a", hour(60)), (Outcome::Missed, "b", hour(80)), (Outcome::FalseAlarm, "c", hour(8))];
         assert_eq!(shown, expected);
-        assert_eq!(made.missed, 1);
+        assert_eq!(made.curves.missed, 1);
         // 20 hours before, in bars of 3 hours.
-        let bars: Vec<usize> = made.lead_times.iter().map(|bar| bar.failures).collect();
+        let bars: Vec<usize> = made.curves.lead_times.iter().map(|bar| bar.failures).collect();
         assert_eq!(bars, [0, 0, 0, 0, 0, 0, 1, 0]);
         assert_eq!(made.examples[0].probabilities.first(), Some(&(hour(0), 0.1)));
         assert_eq!(made.examples[0].probabilities.last(), Some(&(hour(72), 0.9)));
-        let first = made.precision_recall[0];
+        let first = made.curves.precision_recall[0];
         // Of the 15 rows of `a` from 40 to 96 six are within 24 hours of its failure; as many of `b` are.
         assert_eq!((first.probability, first.precision, first.recall), (0.9, 5.0 / 15.0, 5.0 / 12.0));
-        assert_eq!(made.precision_recall.last().map(|point| point.recall), Some(1.0));
+        assert_eq!(made.curves.precision_recall.last().map(|point| point.recall), Some(1.0));
     }
 
     #[test]

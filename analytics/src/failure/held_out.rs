@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use harbinger_core::{Duration, Timestamp, time::HOURS_PER_MONTH};
 use rayon::prelude::*;
 
 use super::{
+    AlarmRule,
     calibration::{Calibration, Scored, isotonic, platt},
     model::{Quality, Ranker},
     rows::Row,
@@ -15,6 +17,8 @@ use crate::evaluate::reliability;
 const MIN_FAILURES_FOR_ISOTONIC: usize = 20;
 /// Thresholds whose F1 is at least this share of the best one's part alarms from the rest equally well.
 const PLATEAU: f64 = 0.99;
+/// Thresholds tried against a budget of false alarms.
+const BUDGET_STEPS: usize = 200;
 
 /// How a component's rankers scored the devices that they had not seen.
 pub(super) struct HeldOut {
@@ -24,9 +28,18 @@ pub(super) struct HeldOut {
     pub rows: usize,
     /// One a horizon: a score for each row whose label that horizon knows.
     pub scores: Vec<Vec<Scored>>,
+    /// Subject and time of each score of the main horizon.
+    pub places: Vec<(usize, Timestamp)>,
 }
 
-/// The score of each row whose label the horizon knows, by the ranker that did not see the row's fold.
+impl HeldOut {
+    /// Device time that the scores stand for, in months.
+    fn device_months(&self, every: Duration) -> f64 {
+        self.scores[0].iter().map(|row| row.weight).sum::<f64>() * every.hours() / HOURS_PER_MONTH
+    }
+}
+
+/// Place and score of each row whose label the horizon knows, by the ranker that did not see the row's fold.
 ///
 /// * `grown`: one a fold; the rows of a fold without one are left out.
 /// * `folds`: of each subject.
@@ -35,7 +48,7 @@ pub(super) fn score_held_out(
     horizon: usize,
     grown: &[Option<Ranker>],
     folds: &BTreeMap<usize, usize>,
-) -> Vec<Scored> {
+) -> Vec<(usize, Scored)> {
     let of_fold = |(fold, ranker): (usize, &Option<Ranker>)| -> Vec<(usize, f64)> {
         let Some(ranker) = ranker else { return Vec::new() };
         let inside = |row: &Row| folds[&row.subject] == fold && row.labels[horizon].is_some();
@@ -47,7 +60,7 @@ pub(super) fn score_held_out(
     scores.sort_by_key(|(place, _)| *place);
     let scored = |(place, score): (usize, f64)| {
         let row = &rows[place];
-        Some(Scored { score, failed: row.labels[horizon]?, weight: row.weight })
+        Some((place, Scored { score, failed: row.labels[horizon]?, weight: row.weight }))
     };
     scores.into_iter().filter_map(scored).collect()
 }
@@ -97,35 +110,52 @@ fn with_doubt(rows: &[Scored], failures: usize) -> Vec<Scored> {
     rows.iter().copied().chain((doubt.weight > 0.0).then_some(doubt)).collect()
 }
 
-/// The probability that parts alarms from the rest best by F1 over held-out rows, pooled over components: of those that do so
-/// equally well the highest, which has the fewest false alarms; midway between the lowest probability that alarms and the
-/// highest that does not.
-pub(super) fn choose_threshold(held_out: &[&HeldOut], calibrations: &[Vec<Calibration>]) -> (Option<f64>, Quality) {
-    let mut rows: Vec<Scored> = Vec::new();
-    for (component, calibrations) in held_out.iter().zip(calibrations) {
-        let probability = |row: &Scored| Scored { score: calibrations[0].probability(row.score), ..*row };
-        rows.extend(component.scores[0].iter().map(probability));
+/// A row of probability, with where and when it was.
+struct Judged {
+    slot: Slot,
+    scored: Scored,
+}
+
+/// Component, subject and time of a row.
+type Slot = (usize, usize, Timestamp);
+
+/// The main-horizon probability from which on to alarm, by the rule, pooled over components; midway between the lowest
+/// probability that alarms and the highest that does not. With it how good held-out rows say the model is there.
+///
+/// * `every`: time that a row stands for.
+pub(super) fn choose_threshold(
+    held_out: &[&HeldOut],
+    calibrations: &[Vec<Calibration>],
+    rule: AlarmRule,
+    every: Duration,
+) -> (Option<f64>, Quality) {
+    let mut rows: Vec<Judged> = Vec::new();
+    for (place, (component, calibrations)) in held_out.iter().zip(calibrations).enumerate() {
+        let judged = |(row, &(subject, t)): (&Scored, &(usize, Timestamp))| Judged {
+            slot: (place, subject, t),
+            scored: Scored { score: calibrations[0].probability(row.score), ..*row },
+        };
+        rows.extend(component.scores[0].iter().zip(&component.places).map(judged));
     }
-    let weight: f64 = rows.iter().map(|row| row.weight).sum();
-    let failing: f64 = rows.iter().filter(|row| row.failed).map(|row| row.weight).sum();
-    if rows.is_empty() || failing == 0.0 {
+    let mut ranked: Vec<Scored> = rows.iter().map(|row| row.scored).collect();
+    ranked.sort_by(|a, b| b.score.total_cmp(&a.score));
+    let weight: f64 = ranked.iter().map(|row| row.weight).sum();
+    let failing: f64 = ranked.iter().filter(|row| row.failed).map(|row| row.weight).sum();
+    if ranked.is_empty() || failing == 0.0 {
         return (None, Quality::default());
     }
-    rows.sort_by(|a, b| b.score.total_cmp(&a.score));
-    // F1, threshold, precision, recall.
-    let mut cuts = Vec::new();
-    let (mut hits, mut alarms) = (0.0, 0.0);
-    for (n, row) in rows.iter().enumerate() {
-        alarms += row.weight;
-        hits += if row.failed { row.weight } else { 0.0 };
-        let next = rows.get(n + 1).map_or(0.0, |next| next.score);
-        if next < row.score {
-            cuts.push((2.0 * hits / (alarms + failing), f64::midpoint(row.score, next), hits / alarms, hits / failing));
+    let cuts = cuts(&ranked, failing);
+    let threshold = match rule {
+        AlarmRule::Balanced => balanced(&cuts),
+        AlarmRule::Cost { visit, failure } => Some(visit / failure),
+        AlarmRule::FalseAlarms { per_1000_device_months } => {
+            let device_months = held_out.iter().map(|component| component.device_months(every)).fold(0.0, f64::max);
+            within_budget(&mut rows, &cuts, per_1000_device_months * device_months / 1000.0)
         }
-    }
-    let highest = cuts.iter().map(|cut| cut.0).fold(0.0, f64::max);
-    let best = cuts.into_iter().find(|cut| cut.0 >= PLATEAU * highest).unwrap_or_default();
-    let brier = rows.iter().map(|r| r.weight * (r.score - f64::from(u8::from(r.failed))).powi(2)).sum::<f64>() / weight;
+    };
+    let at = threshold.and_then(|threshold| cuts.iter().take_while(|cut| cut.threshold >= threshold).last());
+    let brier =
+        ranked.iter().map(|r| r.weight * (r.score - f64::from(u8::from(r.failed))).powi(2)).sum::<f64>() / weight;
     let base_rate = failing / weight;
     let quality = Quality {
         failures: held_out.iter().map(|component| component.failures).sum(),
@@ -133,9 +163,128 @@ pub(super) fn choose_threshold(held_out: &[&HeldOut], calibrations: &[Vec<Calibr
         base_rate,
         brier,
         brier_base: base_rate * (1.0 - base_rate),
-        precision: best.2,
-        recall: best.3,
-        reliability: reliability(&rows),
+        precision: at.map_or(0.0, |cut| cut.precision),
+        recall: at.map_or(0.0, |cut| cut.recall),
+        reliability: reliability(&ranked),
     };
-    ((best.0 > 0.0).then_some(best.1), quality)
+    (threshold, quality)
+}
+
+/// A threshold and what it gives on held-out rows.
+struct Cut {
+    threshold: f64,
+    f1: f64,
+    precision: f64,
+    recall: f64,
+}
+
+/// All thresholds that part rows, from the highest.
+fn cuts(ranked: &[Scored], failing: f64) -> Vec<Cut> {
+    let mut cuts = Vec::new();
+    let (mut hits, mut alarms) = (0.0, 0.0);
+    for (n, row) in ranked.iter().enumerate() {
+        alarms += row.weight;
+        hits += if row.failed { row.weight } else { 0.0 };
+        let next = ranked.get(n + 1).map_or(0.0, |next| next.score);
+        if next < row.score {
+            cuts.push(Cut {
+                threshold: f64::midpoint(row.score, next),
+                f1: 2.0 * hits / (alarms + failing),
+                precision: hits / alarms,
+                recall: hits / failing,
+            });
+        }
+    }
+    cuts
+}
+
+/// Of the thresholds that part alarms from the rest equally well by F1 the highest, which has the fewest false alarms.
+fn balanced(cuts: &[Cut]) -> Option<f64> {
+    let highest = cuts.iter().map(|cut| cut.f1).fold(0.0, f64::max);
+    cuts.iter().find(|cut| cut.f1 > 0.0 && cut.f1 >= PLATEAU * highest).map(|cut| cut.threshold)
+}
+
+/// The lowest threshold whose false alarms, and those of all above it, stay within the budget; above all rows where none does.
+fn within_budget(rows: &mut [Judged], cuts: &[Cut], budget: f64) -> Option<f64> {
+    rows.sort_by_key(|row| row.slot);
+    let step = cuts.len().div_ceil(BUDGET_STEPS).max(1);
+    let tried = cuts.iter().step_by(step).map(|cut| cut.threshold);
+    let allowed = tried.take_while(|&threshold| false_alarms(rows, threshold) <= budget).last();
+    allowed.or_else(|| cuts.first().map(|cut| f64::midpoint(1.0, cut.threshold)))
+}
+
+/// Runs of alarm rows of a slot none of which failed. A run counts for as many rows as its first stands for, which is too many
+/// where healthy rows were thinned: the budget is kept all the more.
+fn false_alarms(rows: &[Judged], threshold: f64) -> f64 {
+    let slot = |row: &Judged| (row.slot.0, row.slot.1);
+    let alarms = |row: &Judged| row.scored.score > threshold;
+    let runs = rows.chunk_by(|a, b| slot(a) == slot(b) && alarms(a) == alarms(b));
+    let is_false = |run: &&[Judged]| alarms(&run[0]) && !run.iter().any(|row| row.scored.failed);
+    runs.filter(is_false).map(|run| run[0].scored.weight).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Ten devices watched for 100 days, a row a day. Device 0 fails on day 50 and scores .9 on the two days before; devices 1 to 4
+    /// score .8, .6, .4, .2 on one day each for nothing; everything else scores 0.
+    fn held_out() -> HeldOut {
+        let mut scores = Vec::new();
+        let mut places = Vec::new();
+        for subject in 0..10_usize {
+            for day in 0..100 {
+                let failed = subject == 0 && (day == 48 || day == 49);
+                let score = match subject {
+                    0 if failed => 0.9,
+                    1..=4 if day == 7 => 1.0 - 0.2 * subject as f64,
+                    _ => 0.0,
+                };
+                scores.push(Scored { score, failed, weight: 1.0 });
+                places.push((subject, Timestamp::from_millis(day * 86_400_000)));
+            }
+        }
+        HeldOut { failures: 1, rows: scores.len(), scores: vec![scores], places }
+    }
+
+    fn chosen(rule: &str) -> (f64, Quality) {
+        let as_scored = Calibration::Isotonic { scores: vec![0.0, 1.0], probabilities: vec![0.0, 1.0] };
+        let (threshold, quality) =
+            choose_threshold(&[&held_out()], &[vec![as_scored]], rule.parse().unwrap(), Duration::from_days(1));
+        (threshold.unwrap(), quality)
+    }
+
+    #[test]
+    fn the_balanced_threshold_parts_the_failing_rows_from_the_rest() {
+        let (threshold, quality) = chosen("balanced");
+        assert!((threshold - 0.85).abs() < 1e-12, "{threshold}");
+        assert_eq!((quality.precision, quality.recall), (1.0, 1.0));
+    }
+
+    #[test]
+    fn a_cheap_visit_lowers_the_threshold_to_the_ratio_of_costs() {
+        let (threshold, quality) = chosen("cost=50:100");
+        assert_eq!(threshold, 0.5);
+        assert_eq!((quality.precision, quality.recall), (0.5, 1.0), "rows of .9, .9, .8 and .6");
+    }
+
+    /// 1,000 device-days are 32.9 device-months: a budget of 61 for a thousand of those allows two false alarms, of 60 one.
+    #[test]
+    fn a_budget_of_false_alarms_is_used_and_kept() {
+        for (budget, expected) in [(0.0, 0.85), (60.0, 0.7), (61.0, 0.5), (1000.0, 0.1)] {
+            let (threshold, _) = chosen(&format!("false_alarms={budget}"));
+            assert!((threshold - expected).abs() < 1e-12, "{budget}: {threshold}");
+        }
+    }
+
+    #[test]
+    fn a_budget_that_nothing_keeps_alarms_above_all_rows() {
+        let mut rows = held_out();
+        rows.scores[0][150].score = 0.95;
+        let as_scored = Calibration::Isotonic { scores: vec![0.0, 1.0], probabilities: vec![0.0, 1.0] };
+        let rule = AlarmRule::FalseAlarms { per_1000_device_months: 0.0 };
+        let (threshold, quality) = choose_threshold(&[&rows], &[vec![as_scored]], rule, Duration::from_days(1));
+        assert!(threshold.unwrap() > 0.95);
+        assert_eq!(quality.recall, 0.0);
+    }
 }

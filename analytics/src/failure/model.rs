@@ -6,11 +6,11 @@ use harbinger_core::{ComponentId, Duration, Timestamp};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::{calibration::Calibration, forest::Forest, life::LifeModel};
+use super::{calibration::Calibration, drift::Reference, forest::Forest, life::LifeModel};
 use crate::{boosting::Boosting, evaluate::Bin, features::FeatureSpace, lifetime::Weibull};
 
 /// Format of the model document; another one is refused by name.
-pub const FORMAT: u32 = 3;
+pub const FORMAT: u32 = 4;
 
 /// The file of a model in its folder.
 const FILE: &str = "model.json";
@@ -117,6 +117,8 @@ pub enum ComponentModel {
         /// For each feature from where to where nine of ten rows have it that no failure follows; `None` where it is missing in
         /// all of them.
         usual: Vec<Option<(f64, f64)>>,
+        /// What the rows that it learnt from were like.
+        reference: Reference,
         /// Remaining life, where devices are run until they fail.
         life: Option<LifeModel>,
     },
@@ -294,10 +296,11 @@ impl Model {
             ComponentModel::Learnt { horizons, .. } if horizons.len() != self.horizons.len() => {
                 Err("it has not one ranker a horizon")
             }
-            ComponentModel::Learnt { horizons, life, usual, .. } => {
+            ComponentModel::Learnt { horizons, life, usual, reference, .. } => {
                 let width = family.space.width();
                 let sound = |h: &HorizonModel| h.ranker.fits(width) && h.calibration.is_sound();
                 let fits = usual.len() == width
+                    && reference.fits(width)
                     && horizons.iter().all(sound)
                     && life.as_ref().is_none_or(|life| life.is_sound(width));
                 if fits { Ok(()) } else { Err("its trees do not fit its features") }

@@ -77,8 +77,8 @@ pub struct Prediction {
 /// The feature row of a prediction, and the place of the family in its model that says what the columns are.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Basis {
-    family: usize,
-    row: Vec<f64>,
+    pub(super) family: usize,
+    pub(super) row: Vec<f64>,
 }
 
 /// Scores subjects at the times that `times` gives for each, in order of time, device and component.

@@ -240,3 +240,40 @@ fn a_model_that_is_not_as_it_was_written_is_refused_by_name() {
         assert!(said.contains("model.json") && said.contains(complaint), "{said}");
     }
 }
+
+/// Every reading of a signal from `since` on, changed.
+fn changed(histories: &Histories, signal: &str, since: Timestamp, change: impl Fn(f64) -> f64) -> Histories {
+    let mut histories = histories.clone();
+    for history in histories.values_mut() {
+        let from = history.readings.times.partition_point(|&t| t < since);
+        let (_, column) = history.readings.columns.iter_mut().find(|(known, _)| known.as_str() == signal).unwrap();
+        column[from..].iter_mut().for_each(|value| *value = change(*value));
+    }
+    histories
+}
+
+#[test]
+fn drift_is_seen_in_the_scores_and_in_signals_that_are_gone() {
+    let (fleet, histories) = pumps(24);
+    let model = learn(&fleet, &histories, hour(24 * 20));
+    let last_days = |subject: &Subject<'_>| -> Vec<Timestamp> {
+        every_six_hours(subject).into_iter().filter(|&t| t >= hour(24 * 28)).collect()
+    };
+    let found = |histories: &Histories| {
+        drift(&model, &score_with_basis(&model, &fleet, &subjects(&fleet, histories), last_days))
+    };
+    assert_eq!(found(&histories), []);
+    let hotter = found(&changed(&histories, "heat", hour(24 * 27), |heat| heat + 8.0));
+    assert_eq!(hotter.len(), 1);
+    assert!(hotter[0].population_stability >= SHIFTED && hotter[0].missing.is_empty(), "{hotter:?}");
+    let silent = found(&changed(&histories, "load", hour(24 * 20), |_| f64::NAN));
+    assert_eq!(silent.len(), 1);
+    assert_eq!(
+        (silent[0].kind.as_str(), &silent[0].component, &silent[0].missing),
+        ("pump", &id("seal"), &vec![id("load")])
+    );
+    // Too few rows to tell chance from drift.
+    let few = |subject: &Subject<'_>| last_days(subject).into_iter().take(2).collect();
+    let hotter = changed(&histories, "heat", hour(24 * 27), |heat| heat + 8.0);
+    assert_eq!(drift(&model, &score_with_basis(&model, &fleet, &subjects(&fleet, &hotter), few)), []);
+}

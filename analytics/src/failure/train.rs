@@ -14,8 +14,9 @@ use harbinger_core::{
 use rayon::prelude::*;
 
 use super::{
-    Subject,
+    AlarmRule, Subject,
     calibration::Scored,
+    drift::Reference,
     forest::{Forest, ForestOptions},
     held_out::{HeldOut, calibrate, choose_threshold, score_held_out},
     kind_of, kinds,
@@ -58,6 +59,8 @@ pub struct TrainOptions {
     pub forest: ForestOptions,
     /// How trees are boosted.
     pub boosting: BoostingOptions,
+    /// From which probability on to alarm.
+    pub alarm_rule: AlarmRule,
     /// The same data and seed give the same model.
     pub seed: u64,
     /// Devices whose rows and labels are used; all where `None`. The others still stand in their cohorts.
@@ -88,6 +91,7 @@ impl TrainOptions {
                 row_share: 0.8,
                 ..BoostingOptions::default()
             },
+            alarm_rule: AlarmRule::Balanced,
             seed: 1,
             devices: None,
         }
@@ -173,6 +177,14 @@ fn components_of<'a>(
     components
 }
 
+/// Scores with the places of their rows.
+type Placed = Vec<(usize, Scored)>;
+
+/// Scores without them.
+fn only_scores(placed: &[(usize, Scored)]) -> Vec<Scored> {
+    placed.iter().map(|(_, scored)| *scored).collect()
+}
+
 struct FamilyJob<'a> {
     fleet: &'a Fleet,
     subjects: &'a [Subject<'a>],
@@ -190,6 +202,7 @@ struct Trained {
     held_out: HeldOut,
     life: Option<LifeModel>,
     usual: Vec<Option<(f64, f64)>>,
+    reference: Reference,
 }
 
 impl FamilyJob<'_> {
@@ -213,12 +226,12 @@ impl FamilyJob<'_> {
         }
         let held_out: Vec<&HeldOut> = learnt.iter().map(|trained| &trained.held_out).collect();
         let calibrations = calibrate(&held_out, self.horizons.len());
-        let (threshold, quality) = choose_threshold(&held_out, &calibrations);
+        let (threshold, quality) = choose_threshold(&held_out, &calibrations, self.options.alarm_rule, self.every);
         for (trained, calibrations) in learnt.into_iter().zip(calibrations) {
-            let Trained { component, rankers, held_out: HeldOut { failures, .. }, life, usual } = trained;
+            let Trained { component, rankers, held_out: HeldOut { failures, .. }, life, usual, reference } = trained;
             let horizons = rankers.into_iter().zip(calibrations);
             let horizons = horizons.map(|(ranker, calibration)| HorizonModel { ranker, calibration }).collect();
-            components.insert(component, ComponentModel::Learnt { failures, horizons, life, usual });
+            components.insert(component, ComponentModel::Learnt { failures, horizons, life, usual, reference });
         }
         Family { kind: kind.to_owned(), space, threshold, components, quality }
     }
@@ -291,45 +304,61 @@ impl FamilyJob<'_> {
         let (kinds, times) =
             if failures < MIN_FAILURES_FOR_BOOSTING { (&Kind::ALL[..1], 2) } else { (&Kind::ALL[..], 1) };
         let forest = ForestOptions { trees: times * self.options.forest.trees, ..self.options.forest };
-        let (kind, scores) = self.champion(&rows, &folds, kinds, forest)?;
+        let (kind, scored) = self.champion(&rows, &folds, kinds, forest)?;
         let jobs: Vec<usize> = (0..self.horizons.len()).collect();
         let rankers: Option<Vec<Ranker>> = jobs.par_iter().map(|&h| self.grow(&rows, kind, h, None, forest)).collect();
         let life = self.life(component, members, &folds, (space, cohorts));
         let usual = usual(&rows, space.width());
-        let held_out = HeldOut { failures, rows: rows.len(), scores };
-        Some(Trained { component: component.clone(), rankers: rankers?, held_out, life, usual })
+        let reference = Reference::new(&only_scores(&scored[0]), &rows, space.width());
+        let place = |&(place, _): &(usize, Scored)| (rows[place].subject, rows[place].t);
+        let places = scored[0].iter().map(place).collect();
+        let held_out = HeldOut {
+            failures,
+            rows: rows.len(),
+            scores: scored.iter().map(|placed| only_scores(placed)).collect(),
+            places,
+        };
+        Some(Trained { component: component.clone(), rankers: rankers?, held_out, life, usual, reference })
     }
 
-    /// The kind of ranker that puts the failures of devices it has not seen highest, with the scores that it gave them, one
-    /// list a horizon.
+    /// The kind of ranker that puts the failures of devices it has not seen highest, with the scores that it gave them by place
+    /// of the row, one list a horizon. Kinds compete on the main horizon; the others are left to the winner.
     fn champion(
         &self,
         rows: &[Row],
         folds: &BTreeMap<usize, usize>,
         kinds: &[Kind],
         forest: ForestOptions,
-    ) -> Option<(Kind, Vec<Vec<Scored>>)> {
-        let fold_count = folds.values().copied().max().map_or(0, |last| last + 1);
-        // One job a kind, horizon and fold; collected in order, so threads change nothing.
-        let jobs: Vec<(Kind, usize, usize)> = kinds
-            .iter()
-            .flat_map(|&kind| (0..self.horizons.len()).map(move |h| (kind, h)))
-            .flat_map(|(kind, h)| (0..fold_count).map(move |fold| (kind, h, fold)))
-            .collect();
-        let grown: Vec<Option<Ranker>> =
-            jobs.par_iter().map(|&(kind, h, fold)| self.grow(rows, kind, h, Some((fold, folds)), forest)).collect();
-        let mut of_kinds = grown.chunks(self.horizons.len() * fold_count).zip(kinds).map(|(grown, &kind)| {
-            let of_horizon = |(h, grown): (usize, &[Option<Ranker>])| score_held_out(rows, h, grown, folds);
-            (kind, grown.chunks(fold_count).enumerate().map(of_horizon).collect::<Vec<Vec<Scored>>>())
-        });
-        let mut best = of_kinds.next()?;
-        for candidate in of_kinds {
-            let precision = |(_, held_out): &(Kind, Vec<Vec<Scored>>)| average_precision(&held_out[0]);
-            if precision(&candidate) > precision(&best) {
-                best = candidate;
+    ) -> Option<(Kind, Vec<Placed>)> {
+        let main = self.scores_held_out(rows, folds, kinds.iter().map(|&kind| (kind, 0)).collect(), forest);
+        let mut of_kinds = kinds.iter().copied().zip(main);
+        let (mut kind, mut scores) = of_kinds.next()?;
+        for (other, of_other) in of_kinds {
+            if average_precision(&only_scores(&of_other)) > average_precision(&only_scores(&scores)) {
+                (kind, scores) = (other, of_other);
             }
         }
-        Some(best)
+        let others = (1..self.horizons.len()).map(|horizon| (kind, horizon)).collect();
+        let others = self.scores_held_out(rows, folds, others, forest);
+        Some((kind, std::iter::once(scores).chain(others).collect()))
+    }
+
+    /// What rankers of a kind for a horizon, one a fold, say of the rows that they have not seen.
+    fn scores_held_out(
+        &self,
+        rows: &[Row],
+        folds: &BTreeMap<usize, usize>,
+        wanted: Vec<(Kind, usize)>,
+        forest: ForestOptions,
+    ) -> Vec<Placed> {
+        let fold_count = folds.values().copied().max().map_or(0, |last| last + 1);
+        // One job a ranker and fold; collected in order, so threads change nothing.
+        let jobs: Vec<(Kind, usize, usize)> =
+            wanted.iter().flat_map(|&(kind, h)| (0..fold_count).map(move |fold| (kind, h, fold))).collect();
+        let grown: Vec<Option<Ranker>> =
+            jobs.par_iter().map(|&(kind, h, fold)| self.grow(rows, kind, h, Some((fold, folds)), forest)).collect();
+        let of_folds = grown.chunks(fold_count.max(1)).zip(wanted);
+        of_folds.map(|(grown, (_, horizon))| score_held_out(rows, horizon, grown, folds)).collect()
     }
 
     /// A ranker on the rows outside a fold, or on all. The forests of folds only place the held-out rows, for which half the

@@ -46,7 +46,7 @@ pub(super) fn failures_until(known: &Known, at: Timestamp) -> usize {
     known.maintenance.iter().filter(|m| m.ts <= at && is_failure(m)).count()
 }
 
-fn is_failure(record: &Maintenance) -> bool {
+pub(super) fn is_failure(record: &Maintenance) -> bool {
     record.action == MaintenanceAction::Replaced && record.reason == MaintenanceReason::Failure
 }
 

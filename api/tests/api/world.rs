@@ -12,11 +12,11 @@ use axum::{
 use harbinger_alerts::{Alerts, HysteresisOptions, Observation, webhook::Guard};
 use harbinger_api::{
     ApiState, Authorize, Control, ControlError, Erasure, Gone, Parts, Readiness, Recomputed, app_with, authorize,
-    intake_description,
+    intake_description, standing::Standing,
 };
 use harbinger_core::{
     Clock, ComponentId, DeviceEvent, DeviceKey, Duration, ManualClock, Probability, Reading, Severity, TenantId,
-    Timestamp, fleet::Maintenance,
+    TimeRange, Timestamp, fleet::Maintenance,
 };
 use harbinger_store::{
     Batch, Ledger, Quarantined,
@@ -85,6 +85,9 @@ impl Control for TestControl {
     ) -> Result<Option<Recomputed>, ControlError> {
         let again: Option<(Vec<f64>, f64)> = serde_json::from_value(decision.body["again"].clone()).unwrap();
         Ok(again.map(|(probabilities, score)| Recomputed { probabilities, score }))
+    }
+    async fn scoreboard(&self, _: &TenantId, _: TimeRange) -> Result<Vec<Standing>, ControlError> {
+        Err(ControlError::Conflict("too many predictions".to_owned()))
     }
     async fn maintenance_recorded(
         &self,

@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, path::PathBuf, time::Instant};
 
 use harbinger_analytics::{
     evaluate::{Report, Span, Truth, evaluate, pictures::pictures},
-    failure::{Prediction, Subject, TrainOptions, score, subjects, train},
+    failure::{AlarmRule, Prediction, Subject, TrainOptions, score, subjects, train},
 };
 use harbinger_bundle::Bundle;
 use harbinger_core::{DeviceId, Duration, Timestamp};
@@ -31,6 +31,9 @@ pub(crate) struct Arguments {
     /// Time between two rows of a device
     #[arg(long, default_value = "3h")]
     every: Duration,
+    /// From which probability on to alarm: balanced, cost=VISIT:FAILURE, or false_alarms=N for each 1,000 device-months
+    #[arg(long, value_name = "RULE", default_value = "balanced")]
+    alarms: AlarmRule,
     /// Instead of by time: learn on all but one of so many folds of devices and predict that one, in turn
     #[arg(long)]
     folds: Option<usize>,
@@ -90,6 +93,7 @@ fn options(arguments: &Arguments, until: Timestamp) -> TrainOptions {
     let mut options = TrainOptions::new(until);
     options.horizons = vec![arguments.horizon];
     options.every = Some(arguments.every);
+    options.alarm_rule = arguments.alarms;
     if let Some(cap) = arguments.rul_cap {
         options.rul_cap = cap;
     }
@@ -178,6 +182,10 @@ fn print(report: &Report, seconds: f64) {
     let high = &report.calibration_over_10_percent;
     let measure = format!("mean p, frequency of {} rows with p >= .1", high.rows);
     line(&measure, format!("{:.3}", high.mean_p), format!("{:.3}", high.frequency));
+    for crew in report.at_capacity.iter().filter(|crew| crew.visits > 0) {
+        let measure = format!("precision, failures found by {} visits a day", crew.visits_per_day);
+        line(&measure, format!("{:.3}", crew.precision), crew.found.to_string());
+    }
     for found in &report.found {
         let measure = format!("devices found at {} % false positives", found.false_positive_rate * 100.0);
         line(&measure, format!("{} of {}", found.found, found.of), "0".to_owned());

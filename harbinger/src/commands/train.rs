@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use harbinger_analytics::failure::{Model, TrainOptions, subjects, train};
+use harbinger_analytics::failure::{AlarmRule, Model, TrainOptions, subjects, train};
 use harbinger_bundle::Bundle;
 use harbinger_core::{Duration, Timestamp};
 
@@ -26,6 +26,9 @@ pub(crate) struct Arguments {
     /// Where remaining useful life stops counting
     #[arg(long, value_name = "LENGTH")]
     rul_cap: Option<Duration>,
+    /// From which probability on to alarm: balanced, cost=VISIT:FAILURE, or false_alarms=N for each 1,000 device-months
+    #[arg(long, value_name = "RULE", default_value = "balanced")]
+    alarms: AlarmRule,
     /// Time between two rows of a device [default: by how often the fleet reports]
     #[arg(long)]
     every: Option<Duration>,
@@ -40,6 +43,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let mut options = TrainOptions::new(until(&bundle, arguments.until)?);
     options.horizons.clone_from(&arguments.horizons);
     options.every = arguments.every;
+    options.alarm_rule = arguments.alarms;
     options.devices = chosen_devices(&bundle, arguments.devices.as_deref())?;
     if let Some(cap) = arguments.rul_cap {
         options.rul_cap = cap;

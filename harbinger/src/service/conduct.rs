@@ -212,6 +212,9 @@ impl Conductor {
         if let Some(plan) = &cycle.plan {
             self.keep_plan(&mut tx, tenant, plan).await?;
         }
+        if cycle.drift_is_new {
+            self.tell_drift(&mut tx, cycle).await?;
+        }
         cycle.record_progress(&mut tx).await?;
         tx.commit().await.map_err(ledger::Error::from)?;
         tracing::debug!(
@@ -258,6 +261,15 @@ impl Conductor {
             json!({"version": model.version, "failures": model.failures(), "trained_until": model.trained_until});
         self.alerts.publish(tx, tenant, "model.trained", &model.version, model.trained_until, &data).await?;
         tracing::info!(%tenant, version = model.version, failures = model.failures(), until = %model.trained_until, "model trained");
+        Ok(())
+    }
+
+    /// The fleet no longer looks like what the model learnt from: told once, until it does again.
+    async fn tell_drift(&self, tx: &mut Connection, cycle: &Cycle) -> Result<(), Error> {
+        let (tenant, version) = (&cycle.tenant, &cycle.model.version);
+        let data = json!({"version": version, "components": cycle.drift});
+        self.alerts.publish(tx, tenant, "model.drifted", version, cycle.at, &data).await?;
+        tracing::warn!(%tenant, version, components = cycle.drift.len(), "the fleet no longer looks like what the model learnt from");
         Ok(())
     }
 

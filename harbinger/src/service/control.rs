@@ -8,14 +8,18 @@ use std::{
 
 use async_trait::async_trait;
 use harbinger_alerts::{Alerts, webhook};
-use harbinger_analytics::failure::{self, Model};
-use harbinger_api::{Control, ControlError, Gone, Recomputed};
+use harbinger_analytics::{
+    failure::{self, Model},
+    worker,
+};
+use harbinger_api::{Control, ControlError, Gone, Recomputed, standing::Standing};
 use harbinger_core::{
-    Clock, ComponentId, DeviceKey, Duration, TenantId, Timestamp,
+    Clock, ComponentId, DeviceKey, Duration, TenantId, TimeRange, Timestamp,
     fleet::{Maintenance, MaintenanceAction},
 };
 use harbinger_ingest::{Pipeline, pipeline::ReplayError};
 use harbinger_store::{
+    Ledger,
     ledger::{
         self, Connection, alerts as alert_rows,
         orders::{self, PartUse},
@@ -27,7 +31,7 @@ use harbinger_store::{
 use serde::Deserialize;
 use tokio::sync::{mpsc, oneshot};
 
-use super::conduct::Command;
+use super::{conduct::Command, standing};
 
 /// A replacement recorded later than this behind a tenant's event time is history being loaded: its piece was taken from a
 /// shelf long before the stock we know was counted.
@@ -57,6 +61,7 @@ pub(super) struct ServiceControl {
     pub(super) commands: mpsc::Sender<Command>,
     pub(super) deliverer: webhook::Handle,
     pub(super) models: Arc<OpenedModels>,
+    pub(super) ledger: Ledger,
 }
 
 /// Model files, the one that was asked for last held open: who looks at decisions looks at several of one model.
@@ -171,6 +176,16 @@ impl Control for ServiceControl {
         let features: Vec<(String, Option<f64>)> = features.into_iter().map(|f| (f.name, f.value)).collect();
         let again = failure::recompute(&model, &kind, component, &features);
         Ok(again.map(|(probabilities, score)| Recomputed { probabilities, score }))
+    }
+
+    async fn scoreboard(&self, tenant: &TenantId, range: TimeRange) -> Result<Vec<Standing>, ControlError> {
+        let judged = worker::scoreboard(&self.ledger, tenant, range, self.event_time(tenant)).await;
+        match judged {
+            Ok(standings) => Ok(standings.into_iter().map(standing::shown).collect()),
+            Err(worker::Error::Ledger(error)) => Err(error.into()),
+            Err(error @ worker::Error::TooMany { .. }) => Err(ControlError::Conflict(error.to_string())),
+            Err(error) => Err(ControlError::Failed { attempt: "judge predictions", source: Box::new(error) }),
+        }
     }
 
     async fn delete_device(&self, key: &DeviceKey, actor: &str) -> Result<Gone, ControlError> {

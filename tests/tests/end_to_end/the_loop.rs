@@ -63,6 +63,7 @@ fn two_fleets_replayed_side_by_side_close_the_loop() {
     for (client, bundle, tenant) in [(&acme_client, &acme, "acme"), (&other_client, &other, "other")] {
         live_rows_equal_scored_rows(client, bundle, tenant, data.path());
     }
+    the_scoreboard_counts_what_came_of_predictions(&acme_client);
     tenants_do_not_mix(&acme_client, &acme, &other_client, &other);
     one_id_leads_from_the_shelf_to_the_readings(&acme_client, scored_until);
     import_gives_the_same_telemetry(&acme_client, &acme);
@@ -130,6 +131,36 @@ fn live_rows_equal_scored_rows(client: &Client, bundle: &Folder, tenant: &str, d
     }
     eprintln!("{tenant}: {compared} rows are the same");
     assert!(compared > 0);
+}
+
+/// Every version answers for its own predictions and the failures of its time, counted here again from the lists.
+fn the_scoreboard_counts_what_came_of_predictions(client: &Client) {
+    let standings = client.items("/api/v1/scoreboard").unwrap();
+    let maintenance = client.items("/api/v1/maintenance").unwrap();
+    let time = |value: &Value, key: &str| text(value, key).parse::<Timestamp>().unwrap();
+    let mut found = 0;
+    for standing in standings.iter().filter(|standing| standing["hardware_model"].is_null()) {
+        let version = text(standing, "model_version");
+        let horizon = Length::from_hours(standing["horizon_hours"].as_f64().unwrap() as i64);
+        let (from, to) = (time(standing, "from"), time(standing, "to"));
+        let live = client.csv(&format!("/api/v1/predictions?model_version={version}")).unwrap();
+        let times = live.lines().skip(1).map(|line| line.split(',').next().unwrap().parse::<Timestamp>().unwrap());
+        let known = times.filter(|&ts| ts + horizon <= to).count();
+        assert_eq!(standing["predictions"], json!(known), "{version}");
+        let failed = |record: &&Value| record["action"] == "replaced" && record["reason"] == "failure";
+        let inside = |record: &&Value| (from + horizon..=to).contains(&time(record, "ts"));
+        let failures = maintenance.iter().filter(failed).filter(inside).count();
+        assert_eq!(standing["failures"], json!(failures), "{version}");
+        let flagged = standing["flagged"][0]["failures"].as_u64().unwrap() as usize;
+        let bars = standing["lead_times"].as_array().unwrap().iter();
+        assert_eq!(bars.map(|bar| bar["failures"].as_u64().unwrap() as usize).sum::<usize>(), flagged, "{version}");
+        assert!(flagged <= failures, "{version}");
+        let split = standings.iter().filter(|of| of["model_version"] == version && of["hardware_model"].is_string());
+        let parts: Vec<u64> = split.map(|of| of["predictions"].as_u64().unwrap()).collect();
+        assert_eq!(parts.iter().sum::<u64>(), known as u64, "{version}: {parts:?}");
+        found += flagged;
+    }
+    assert!(found > 0, "no failure was flagged by any version");
 }
 
 /// The times of a table's first and last row.

@@ -49,7 +49,7 @@ mod tests {
         let span = Span { from: time, to: time, horizon: Duration::from_hours(1), rul_cap: None };
         let report = evaluate(&[], &Truth::new(), span);
         let mut made = pictures(&[], &Truth::new(), span, |_| None);
-        made.top_signals.push(SignalShare { name: "</script><script>alert(1)".to_owned(), share: 1.0 });
+        made.curves.top_signals.push(SignalShare { name: "</script><script>alert(1)".to_owned(), share: 1.0 });
         let page = page("<b>", &report, &made).unwrap();
         assert_eq!(page.matches("</script>").count(), TEMPLATE.matches("</script>").count());
         assert!(!page.contains("<b>") && !page.contains(PLACE));
