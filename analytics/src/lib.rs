@@ -2,6 +2,7 @@
 //!
 //! Every module but `worker` is pure: slices in, values out, no clock, no store, no log.
 
+pub mod base_stock;
 pub mod boosting;
 pub mod demand;
 pub mod evaluate;
