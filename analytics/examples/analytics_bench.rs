@@ -1,11 +1,13 @@
 //! How fast the analytics are: `cargo run --release -p harbinger-analytics --example analytics_bench`.
 //!
 //! One instant of a fleet of 100,000 devices of four components, from readings to probabilities; and readings of 38 signals a
-//! second through a screen, on one thread. Three rounds each.
+//! second through a screen, on one thread. Three rounds each. With the argument `base-stock` only the base stock of networks of
+//! hub and depots, to 95 % within half a day.
 
 use std::{collections::BTreeMap, time::Instant};
 
 use harbinger_analytics::{
+    base_stock::{Cell, Claim, Goal, Item, Levels, Measure, Place, optimise},
     failure::{Subject, TrainOptions, score, subjects, train},
     screen::Screen,
 };
@@ -24,6 +26,11 @@ const DISTINCT: usize = 500;
 const DEVICES: usize = 100_000;
 
 fn main() {
+    base_stock(500, 60);
+    base_stock(5_000, 200);
+    if std::env::args().any(|argument| argument == "base-stock") {
+        return;
+    }
     fleet_at_one_instant();
     screen();
 }
@@ -133,4 +140,43 @@ fn screen() {
         let seconds = start.elapsed().as_secs_f64();
         println!("screen_rows_a_second {:.0} alarms {alarms}", ROWS as f64 / seconds);
     }
+}
+
+/// Parts of very different demand and price; the same depots one to four days away.
+fn base_stock(parts: usize, depots: usize) {
+    let mut random = ChaCha8Rng::seed_from_u64(1);
+    let order_days: Vec<f64> = (0..depots).map(|_| f64::from(random.random_range(2..9_u8)) / 2.0).collect();
+    let part = |n: usize| {
+        let scale = 10.0_f64.powf(random.random_range(-3.5..-1.5));
+        let cell = |(depot, &order_days): (usize, &f64)| {
+            let rate_per_day = scale * random.random_range(0.2..2.0);
+            let claim = Claim { group: 0, weight: rate_per_day, measure: Measure::WithinLimit { days: 0.5 } };
+            Cell {
+                depot: format!("depot-{depot:03}").parse().expect("an id"),
+                rate_per_day,
+                place: Place::Depot { order_days, repair: None },
+                claims: vec![claim],
+            }
+        };
+        let cells = order_days.iter().enumerate().map(cell).collect();
+        Item {
+            part: format!("part-{n:04}").parse().expect("an id"),
+            unit_cost: 10.0_f64.powf(random.random_range(1.0..3.5)).round(),
+            resupply_days: f64::from(random.random_range(10..40_u8)),
+            pack_size: 1,
+            cells,
+        }
+    };
+    let items: Vec<Item> = (0..parts).map(part).collect();
+    let demand: f64 = items.iter().flat_map(|item| &item.cells).map(|cell| cell.rate_per_day).sum();
+    let start = Instant::now();
+    let found = optimise(&items, &Goal::Totals(vec![0.95 * demand])).expect("it can be met");
+    let seconds = start.elapsed().as_secs_f64();
+    let pieces: u64 = found.levels.iter().map(Levels::pieces).sum();
+    println!(
+        "base_stock parts {parts} depots {depots} seconds {seconds:.2} pieces {pieces} cost {:.0} gap {:.5} within {:.5}",
+        found.cost,
+        found.gap,
+        found.totals[0] / demand
+    );
 }

@@ -196,7 +196,7 @@ pub enum Error {
         why: String,
     },
     /// A budget that buys nothing.
-    #[error("a budget of {budget} buys no piece that serves anyone: the cheapest step costs {cheapest}")]
+    #[error("a budget of {budget} buys nothing that serves anyone: the cheapest step costs {cheapest}")]
     Budget {
         /// What was given.
         budget: f64,
@@ -204,7 +204,9 @@ pub enum Error {
         cheapest: f64,
     },
     /// A repair shop with more work than it can do.
-    #[error("the repair shop gets {load:.3} times the work that its {servers} places can do: its queue grows without end")]
+    #[error(
+        "the repair shop gets {load:.3} times the work that its {servers} places can do: its queue grows without end"
+    )]
     Overloaded {
         /// Arrivals times repair time.
         load: f64,

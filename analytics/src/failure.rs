@@ -32,6 +32,7 @@ pub use life::LifeModel;
 pub use model::{ComponentModel, Error, FORMAT, Family, HorizonModel, Model, Quality, Ranker};
 pub use score::{Prediction, TopSignal, curve, recompute, score};
 pub(crate) use score::{explain, score_with_basis};
+pub(crate) use train::class_rate;
 pub use train::{TrainOptions, default_every, default_horizons, train};
 
 /// From when to when a device is observed, both inside: it gives rows, labels and scores only there.
@@ -86,12 +87,12 @@ pub fn subjects<'a>(fleet: &'a Fleet, histories: &'a BTreeMap<DeviceId, DeviceHi
 }
 
 /// The kind of each hardware model.
-fn kinds(fleet: &Fleet) -> BTreeMap<&HardwareModelId, &str> {
+pub(crate) fn kinds(fleet: &Fleet) -> BTreeMap<&HardwareModelId, &str> {
     fleet.models.iter().map(|model| (&model.model, model.kind.as_str())).collect()
 }
 
 /// The family of a device: devices of an unregistered model are a family of their own.
-fn kind_of<'a>(kinds: &BTreeMap<&HardwareModelId, &'a str>, device: &Device) -> &'a str {
+pub(crate) fn kind_of<'a>(kinds: &BTreeMap<&HardwareModelId, &'a str>, device: &Device) -> &'a str {
     kinds.get(&device.model).copied().unwrap_or("unknown")
 }
 

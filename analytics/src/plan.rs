@@ -23,10 +23,12 @@ use serde::{Deserialize, Serialize};
 use crate::survival::SurvivalCurve;
 
 mod cells;
+mod long_run;
 mod network;
 mod part;
 mod quality;
 
+pub use long_run::{LongRunCell, LongRunInput, LongRunPart, Promise, long_run};
 pub use quality::{DataQuality, Rejected};
 
 /// What one installed slot is likely to need.

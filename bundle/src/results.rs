@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, io::Write, path::Path};
 
-use harbinger_core::{ComponentId, DeviceId, Duration, SignalId, Timestamp};
+use harbinger_core::{ComponentId, DepotId, DeviceId, Duration, PartId, SignalId, Timestamp};
 
 use crate::read::Error;
 
@@ -90,6 +90,40 @@ pub fn write_anomalies<'a>(path: &Path, rows: impl Iterator<Item = AnomalyRow<'a
         out.write_field(if row.alarm { "1" } else { "0" })?;
         let signals: Vec<&str> = row.top_signals.iter().map(SignalId::as_str).collect();
         out.write_field(signals.join("+"))
+    })
+}
+
+/// A row of `stock.csv`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StockRow<'a> {
+    /// Which part.
+    pub part: &'a PartId,
+    /// Where.
+    pub depot: &'a DepotId,
+    /// Base stock: on hand, and on order beyond what is owed.
+    pub target: u32,
+    /// Share of the demand that is served at once.
+    pub fill_rate: f64,
+    /// Pieces owed, in the mean.
+    pub expected_backorders: f64,
+    /// Share of the demand that is served within its limit.
+    pub within_limit: f64,
+}
+
+/// Writes `stock.csv` into a file that appears whole or not at all.
+///
+/// # Errors
+/// [`Error::Io`] with the path.
+pub fn write_stock<'a>(path: &Path, rows: impl Iterator<Item = StockRow<'a>>) -> Result<usize, Error> {
+    let header = ["part", "depot", "target", "fill_rate", "expected_backorders", "within_limit"].map(str::to_owned);
+    write_whole(path, &header, rows, |out, row: StockRow<'_>| {
+        out.write_field(row.part.as_str())?;
+        out.write_field(row.depot.as_str())?;
+        out.write_field(row.target.to_string())?;
+        for value in [row.fill_rate, row.expected_backorders, row.within_limit] {
+            out.write_field(value.to_string())?;
+        }
+        Ok(())
     })
 }
 

@@ -13,6 +13,7 @@ pub(crate) mod restore;
 pub(crate) mod run;
 pub(crate) mod score;
 pub(crate) mod screen;
+pub(crate) mod stock;
 pub(crate) mod train;
 
 use std::{collections::BTreeSet, path::Path};

@@ -52,6 +52,8 @@ enum Command {
     Score(commands::score::Arguments),
     /// Find readings unlike a device's own usual ones
     Screen(commands::screen::Arguments),
+    /// Choose what to keep of each part at hub and depots, for a target or a budget
+    Stock(commands::stock::Arguments),
     /// Learn on a bundle's past or on some of its devices, predict the rest, and say how good it was
     Evaluate(commands::evaluate::Arguments),
 }
@@ -99,6 +101,7 @@ fn dispatch(command: Command) -> anyhow::Result<()> {
         Command::Train(arguments) => commands::train::run(&arguments),
         Command::Score(arguments) => commands::score::run(&arguments),
         Command::Screen(arguments) => commands::screen::run(&arguments),
+        Command::Stock(arguments) => commands::stock::run(&arguments),
         Command::Evaluate(arguments) => commands::evaluate::run(&arguments),
     }
 }

@@ -141,7 +141,8 @@ impl<'a> Problem<'a> {
                 }
             }
             if weight > 0.0 && asked >= reachable - LEAST_GAIN * weight {
-                let why = too_far.map_or_else(|| "; demand has no upper end, so less than all".to_owned(), |(_, why)| why);
+                let why =
+                    too_far.map_or_else(|| "; demand has no upper end, so less than all".to_owned(), |(_, why)| why);
                 return Err(Error::Unreachable { group, asked, reachable, why });
             }
         }

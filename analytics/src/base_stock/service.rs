@@ -1,6 +1,9 @@
 //! What levels give: fill rate, backorders, service within a time limit, availability (sections 3.1, 3.2 and 3.4).
 
-use super::{Cell, Error, Hub, HubBackorders, Item, Levels, Measure, Pipeline, Place, exact_pipeline, masses::Masses, vari_metric};
+use super::{
+    Cell, Error, Hub, HubBackorders, Item, Levels, Measure, Pipeline, Place, exact_pipeline, masses::Masses,
+    vari_metric,
+};
 use crate::demand;
 
 /// Share of the mean below which expected backorders are summed from the tail, as a difference would lose their digits.
@@ -67,10 +70,20 @@ impl<'a> Evaluation<'a> {
         }
         let (of, level) = (&self.item.cells[cell], self.levels.cells[cell]);
         match of.place {
-            Place::Hub if days == 0.0 => Ok(self.hub.ready_rate(self.levels.hub)),
-            Place::Hub => Ok(self.item.hub(days, self.hub_rate_per_day)?.ready_rate(self.levels.hub)),
+            Place::Hub => self.hub_within_limit(days),
             Place::Depot { .. } => Ok(self.masses(of, days, level)?.iter().sum::<f64>().min(1.0)),
         }
+    }
+
+    /// P(the hub has a piece within `days` after a demand or an order).
+    ///
+    /// # Errors
+    /// Those of [`Evaluation::within_limit`].
+    pub fn hub_within_limit(&self, days: f64) -> Result<f64, Error> {
+        if days == 0.0 {
+            return Ok(self.hub.ready_rate(self.levels.hub));
+        }
+        Ok(self.item.hub(days, self.hub_rate_per_day)?.ready_rate(self.levels.hub))
     }
 
     /// Share of the demand of a cell that is served at once from its stock.

@@ -140,10 +140,13 @@ fn example_9_10_pooling() {
     let pool = [depot(0.10, 2, &[]), depot(0.06, 1, &[0]), depot(0.04, 0, &[0])];
     let service = pooled_service(&pool).unwrap();
     close(service[0].total_rate_per_day, 0.15588235294117647);
-    for (depot, (own, emergency)) in
-        [(0.8156568786868988, 0.18434312131310113), (0.7352941176470589, 0.04879670858287971), (0.0, 0.18434312131310113)]
-            .into_iter()
-            .enumerate()
+    for (depot, (own, emergency)) in [
+        (0.8156568786868988, 0.18434312131310113),
+        (0.7352941176470589, 0.04879670858287971),
+        (0.0, 0.18434312131310113),
+    ]
+    .into_iter()
+    .enumerate()
     {
         close(service[depot].own, own);
         close(service[depot].emergency, emergency);

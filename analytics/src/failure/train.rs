@@ -450,23 +450,42 @@ impl FamilyJob<'_> {
     fn lifetime(&self, component: &ComponentId, members: &[usize]) -> ComponentModel {
         let until = self.options.until;
         let mut lifetimes = Vec::new();
-        let (mut failures, mut exposure_days) = (0, 0.0);
         for &place in members {
             let subject = &self.subjects[place];
-            let Some(observed) = subject.observed else { continue };
+            let Some((from, end)) = watched(subject, component, until) else { continue };
             let failed = failure_times(subject.history, component, until);
-            // A device falls silent with its last reading and is found dead a little later.
-            let end = observed.until.min(until).max(failed.last().copied().unwrap_or(Timestamp::MIN));
-            failures += failed.iter().filter(|&&ts| ts > observed.from).count();
-            exposure_days += end.days_since(observed.from).max(0.0);
-            lifetimes.extend(slot_lifetimes(subject, component, &failed, (observed.from, end)));
+            lifetimes.extend(slot_lifetimes(subject, component, &failed, (from, end)));
         }
-        let rate_per_day = PRIOR.rate_per_day(u32::try_from(failures).unwrap_or(u32::MAX), exposure_days);
+        let (failures, rate_per_day) = class_rate(members.iter().map(|&place| &self.subjects[place]), component, until);
         match fit_weibull(&lifetimes) {
             Some(weibull) => ComponentModel::Lifetime { failures, weibull, rate_per_day },
             None => ComponentModel::Rate { failures, rate_per_day },
         }
     }
+}
+
+/// From when to when a slot was watched, its failures inside.
+fn watched(subject: &Subject<'_>, component: &ComponentId, until: Timestamp) -> Option<(Timestamp, Timestamp)> {
+    let observed = subject.observed?;
+    let failed = failure_times(subject.history, component, until);
+    // A device falls silent with its last reading and is found dead a little later.
+    Some((observed.from, observed.until.min(until).max(failed.last().copied().unwrap_or(Timestamp::MIN))))
+}
+
+/// Failures of a component of a class of devices until a time, and its rate a day: what was seen, joined with a weak prior of
+/// all components (section 5.7).
+pub(crate) fn class_rate<'a>(
+    class: impl Iterator<Item = &'a Subject<'a>>,
+    component: &ComponentId,
+    until: Timestamp,
+) -> (usize, f64) {
+    let (mut failures, mut exposure_days) = (0, 0.0);
+    for subject in class {
+        let Some((from, end)) = watched(subject, component, until) else { continue };
+        failures += failure_times(subject.history, component, until).iter().filter(|&&ts| ts > from).count();
+        exposure_days += end.days_since(from).max(0.0);
+    }
+    (failures, PRIOR.rate_per_day(u32::try_from(failures).unwrap_or(u32::MAX), exposure_days))
 }
 
 /// Spells of a slot from piece to piece inside `(from, end]`: age at entry, age at exit, whether the exit was a failure.

@@ -138,7 +138,12 @@ pub(super) fn reasons<'a>(likely: impl Iterator<Item = (f64, &'a SlotForecast)>,
 ///
 /// A part with any zero row tells its periods itself: one without rows is unknown and left out. A part without zero rows
 /// was not used where it has no rows (fleet bundle format).
-fn background(as_of: Timestamp, depot: &DepotId, consumption: &[&Consumption], period: i64) -> BackgroundForecast {
+pub(super) fn background(
+    as_of: Timestamp,
+    depot: &DepotId,
+    consumption: &[&Consumption],
+    period: i64,
+) -> BackgroundForecast {
     let ago = |row: &Consumption| (as_of.millis() - row.ts.millis()) / period;
     let tells_zeros = consumption.iter().any(|row| row.quantity == 0.0);
     let mut taken: BTreeMap<i64, f64> = BTreeMap::new();

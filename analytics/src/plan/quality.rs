@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use harbinger_core::{PartId, fleet::Consumption};
+use harbinger_core::{PartId, Timestamp, fleet::Consumption};
 use serde::{Deserialize, Serialize};
 
 use super::{ByDepot, PlanInput, SlotForecast, StockPosition, network::Network};
@@ -160,8 +160,18 @@ pub(super) fn accepted_consumption<'a>(
     network: &Network<'a>,
     quality: &mut Counter,
 ) -> BTreeMap<&'a PartId, Vec<&'a Consumption>> {
+    known_consumption(input.consumption, input.as_of, network, quality)
+}
+
+/// Consumption that was known at a time, by part.
+pub(super) fn known_consumption<'a>(
+    consumption: &'a [Consumption],
+    at: Timestamp,
+    network: &Network<'_>,
+    quality: &mut Counter,
+) -> BTreeMap<&'a PartId, Vec<&'a Consumption>> {
     let mut accepted: BTreeMap<&PartId, Vec<&Consumption>> = BTreeMap::new();
-    for taken in input.consumption.iter().filter(|taken| taken.ts <= input.as_of) {
+    for taken in consumption.iter().filter(|taken| taken.ts <= at) {
         let fault = if !(0.0..=MOST_PIECES as f64).contains(&taken.quantity) {
             Some("quantity is negative or no number")
         } else if !network.parts.contains_key(&taken.part) {

@@ -30,10 +30,7 @@ impl Eq for Candidate {}
 impl Ord for Candidate {
     /// Greater gain for the money first; of equals less money, then the first item.
     fn cmp(&self, other: &Self) -> Ordering {
-        self.ratio
-            .total_cmp(&other.ratio)
-            .then(other.cost.total_cmp(&self.cost))
-            .then(other.item.cmp(&self.item))
+        self.ratio.total_cmp(&other.ratio).then(other.cost.total_cmp(&self.cost)).then(other.item.cmp(&self.item))
     }
 }
 
@@ -75,7 +72,9 @@ impl Position {
             waiting.extend(self.next(now.item, frontiers, goal, weights));
         }
         match goal {
-            Goal::Budget(budget) if self.cost == 0.0 && cheapest < f64::INFINITY && self.places.iter().all(|&p| p == 0) => {
+            Goal::Budget(budget)
+                if self.cost == 0.0 && cheapest < f64::INFINITY && self.places.iter().all(|&p| p == 0) =>
+            {
                 Err(Error::Budget { budget: *budget, cheapest })
             }
             Goal::Budget(_) => Ok(true),

@@ -1,0 +1,196 @@
+//! Demand in the long run: what each depot takes of each part a day, and how long its network takes to bring it again.
+//!
+//! The same records, priors and network as the daily plan, but without today's signals: each slot counts with the rate of its
+//! class, and consumption that no device explains with its forecast (section 3).
+
+use std::collections::BTreeMap;
+
+use harbinger_core::{ComponentId, DepotId, Duration, PartId, Timestamp, fleet::Fleet};
+
+use super::{PlanOptions, Rejected, cells::background, network::Network, quality::Counter};
+use crate::{
+    base_stock::ReturnLoop,
+    failure::{Subject, class_rate, kind_of, kinds},
+};
+use harbinger_core::fleet::{Consumption, Part};
+
+/// A device whose observation ended so long ago is gone.
+const GONE_AFTER: Duration = Duration::from_days(30);
+
+/// What long-run demand is made from.
+#[derive(Debug, Clone, Copy)]
+pub struct LongRunInput<'a> {
+    /// Nothing after this is used.
+    pub at: Timestamp,
+    /// Models, parts, depots, lanes, contracts.
+    pub fleet: &'a Fleet,
+    /// The devices.
+    pub subjects: &'a [Subject<'a>],
+    /// Consumption that no device record explains.
+    pub consumption: &'a [Consumption],
+    /// Lead time of parts that have none, and the period of consumption.
+    pub options: &'a PlanOptions,
+}
+
+/// A part under one hub.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LongRunPart {
+    /// Which part.
+    pub part: PartId,
+    /// Its hub; a depot is its own where the network has no hub at all.
+    pub hub: DepotId,
+    /// c.
+    pub unit_cost: f64,
+    /// T0.
+    pub resupply_days: f64,
+    /// q.
+    pub pack_size: u32,
+    /// Depots that take it, in order; the hub among them where it serves devices.
+    pub cells: Vec<LongRunCell>,
+}
+
+/// A part at a depot.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LongRunCell {
+    /// Which depot.
+    pub depot: DepotId,
+    /// O: days from the hub; none at the hub itself.
+    pub order_days: Option<f64>,
+    /// m: pieces a day.
+    pub rate_per_day: f64,
+    /// The same by what was promised.
+    pub promises: Vec<Promise>,
+}
+
+/// Demand under one promise.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Promise {
+    /// Days until the device must work again; 0 where nothing was promised.
+    pub days: f64,
+    /// Pieces a day.
+    pub rate_per_day: f64,
+}
+
+/// Demand of a part at a depot by promise; the key orders days as their bits, which are those of a number >= 0.
+type Rates = BTreeMap<u64, f64>;
+
+/// Long-run demand by part and hub in order, and what could not be used: records that cannot be true, and demand that no lane
+/// serves.
+///
+/// # Errors
+/// [`crate::base_stock::Error`] for a repair that cannot be.
+pub fn long_run(input: &LongRunInput<'_>) -> Result<(Vec<LongRunPart>, Vec<Rejected>), crate::base_stock::Error> {
+    let mut quality = Counter::default();
+    let network = Network::new(input.fleet, &mut quality);
+    // What has no demand needs no lane: those that do are told below.
+    let mut rejected = quality.finish(0).rejected;
+    rejected.retain(|rejected| rejected.record != "depot");
+    let mut quality = Counter::default();
+    let mut demand: BTreeMap<(&PartId, &DepotId), Rates> = BTreeMap::new();
+    add_slots(input, &network, &mut demand);
+    add_consumption(input, &network, &mut demand, &mut quality);
+    let alone = network.hubs().next().is_none();
+    let mut parts: BTreeMap<(&PartId, &DepotId), LongRunPart> = BTreeMap::new();
+    for ((part, depot), rates) in demand {
+        let hub = if alone { Some(depot) } else { network.hub_of(depot) };
+        let (Some(hub), Some(&of)) = (hub.filter(|_| network.depots.contains(depot)), network.parts.get(part)) else {
+            quality.reject("demand", "no lane leads from a hub to its depot; add one to the lanes", || {
+                format!("{part} at {depot}")
+            });
+            continue;
+        };
+        let promises: Vec<Promise> = rates
+            .into_iter()
+            .map(|(days, rate_per_day)| Promise { days: f64::from_bits(days), rate_per_day })
+            .collect();
+        let cell = LongRunCell {
+            depot: depot.clone(),
+            order_days: (hub != depot).then(|| network.way(hub, depot).days),
+            rate_per_day: promises.iter().map(|promise| promise.rate_per_day).sum(),
+            promises,
+        };
+        match parts.get_mut(&(part, hub)) {
+            Some(known) => known.cells.push(cell),
+            None => {
+                let mut fresh = empty(of, hub, input.options)?;
+                fresh.cells.push(cell);
+                parts.insert((part, hub), fresh);
+            }
+        }
+    }
+    rejected.extend(quality.finish(0).rejected);
+    Ok((parts.into_values().collect(), rejected))
+}
+
+fn empty(of: &Part, hub: &DepotId, options: &PlanOptions) -> Result<LongRunPart, crate::base_stock::Error> {
+    let lead_days = of.supplier_lead_days.unwrap_or(options.supplier_lead.days());
+    let mended = if of.repairable { of.repair_yield.unwrap_or(1.0) } else { 0.0 };
+    let loop_ = ReturnLoop { mended, repair_days: of.repair_days.unwrap_or(lead_days), lead_days };
+    Ok(LongRunPart {
+        part: of.part.clone(),
+        hub: hub.clone(),
+        unit_cost: of.unit_cost,
+        resupply_days: loop_.resupply_days()?,
+        pack_size: of.pack_size.unwrap_or(1).max(1),
+        cells: Vec::new(),
+    })
+}
+
+/// Each slot of each device that is there, with the rate of its class.
+fn add_slots<'a>(
+    input: &LongRunInput<'a>,
+    network: &Network<'a>,
+    demand: &mut BTreeMap<(&'a PartId, &'a DepotId), Rates>,
+) {
+    let kinds = kinds(input.fleet);
+    let mut classes: BTreeMap<&str, Vec<&Subject<'_>>> = BTreeMap::new();
+    for subject in input.subjects {
+        classes.entry(kind_of(&kinds, subject.device)).or_default().push(subject);
+    }
+    let mut rates: BTreeMap<(&str, &ComponentId), f64> = BTreeMap::new();
+    for subject in input.subjects.iter().filter(|subject| is_there(subject, input.at)) {
+        let device = subject.device;
+        let kind = kind_of(&kinds, device);
+        let contract = device.contract.as_ref().and_then(|contract| network.contracts.get(contract));
+        let days = contract.map_or(0.0, |contract| contract.resolve_hours / 24.0);
+        for slot in input.fleet.components.iter().filter(|slot| slot.model == device.model) {
+            let rate = *rates.entry((kind, &slot.component)).or_insert_with(|| {
+                let has = |subject: &&&Subject<'_>| {
+                    let of_model = |other: &&harbinger_core::fleet::ComponentSlot| {
+                        other.model == subject.device.model && other.component == slot.component
+                    };
+                    input.fleet.components.iter().any(|other| of_model(&other))
+                };
+                let class = classes.get(kind).into_iter().flatten().filter(has).copied();
+                class_rate(class, &slot.component, input.at).1
+            });
+            let cell = demand.entry((&slot.part, &device.depot)).or_default();
+            *cell.entry(days.to_bits()).or_default() += rate * f64::from(slot.quantity);
+        }
+    }
+}
+
+/// Whether a device is installed then, as far as is known.
+fn is_there(subject: &Subject<'_>, at: Timestamp) -> bool {
+    let begun = subject.observed.map(|observed| observed.from).or(subject.device.installed_at);
+    let ended = subject.device.observed_until;
+    begun.is_none_or(|begun| begun <= at) && ended.is_none_or(|ended| ended + GONE_AFTER >= at)
+}
+
+fn add_consumption<'a>(
+    input: &LongRunInput<'a>,
+    network: &Network<'a>,
+    demand: &mut BTreeMap<(&'a PartId, &'a DepotId), Rates>,
+    quality: &mut Counter,
+) {
+    let period = input.options.background_period;
+    let known = super::quality::known_consumption(input.consumption, input.at, network, quality);
+    for (part, rows) in known {
+        for &depot in &network.depots {
+            let rate = background(input.at, depot, &rows, period.millis().max(1)).mean / period.days();
+            if rate > 0.0 {
+                *demand.entry((part, depot)).or_default().entry(0.0_f64.to_bits()).or_default() += rate;
+            }
+        }
+    }
+}
