@@ -26,6 +26,8 @@ const DISTINCT: usize = 500;
 const DEVICES: usize = 100_000;
 
 fn main() {
+    base_stock(1, 2);
+    base_stock(1, 5);
     base_stock(500, 60);
     base_stock(5_000, 200);
     if std::env::args().any(|argument| argument == "base-stock") {
@@ -174,7 +176,7 @@ fn base_stock(parts: usize, depots: usize) {
     let seconds = start.elapsed().as_secs_f64();
     let pieces: u64 = found.levels.iter().map(Levels::pieces).sum();
     println!(
-        "base_stock parts {parts} depots {depots} seconds {seconds:.2} pieces {pieces} cost {:.0} gap {:.5} within {:.5}",
+        "base_stock parts {parts} depots {depots} seconds {seconds:.4} pieces {pieces} cost {:.0} gap {:.5} within {:.5}",
         found.cost,
         found.gap,
         found.totals[0] / demand

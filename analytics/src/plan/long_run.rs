@@ -5,14 +5,16 @@
 
 use std::collections::BTreeMap;
 
-use harbinger_core::{ComponentId, DepotId, Duration, PartId, Timestamp, fleet::Fleet};
+use harbinger_core::{
+    ComponentId, DepotId, Duration, PartId, Timestamp,
+    fleet::{Consumption, Fleet, Part},
+};
 
 use super::{PlanOptions, Rejected, cells::background, network::Network, quality::Counter};
 use crate::{
-    base_stock::ReturnLoop,
+    base_stock::{self, ReturnLoop},
     failure::{Subject, class_rate, kind_of, kinds},
 };
-use harbinger_core::fleet::{Consumption, Part};
 
 /// A device whose observation ended so long ago is gone.
 const GONE_AFTER: Duration = Duration::from_days(30);
@@ -78,8 +80,8 @@ type Rates = BTreeMap<u64, f64>;
 /// serves.
 ///
 /// # Errors
-/// [`crate::base_stock::Error`] for a repair that cannot be.
-pub fn long_run(input: &LongRunInput<'_>) -> Result<(Vec<LongRunPart>, Vec<Rejected>), crate::base_stock::Error> {
+/// [`base_stock::Error`] for a repair that cannot be.
+pub fn long_run(input: &LongRunInput<'_>) -> Result<(Vec<LongRunPart>, Vec<Rejected>), base_stock::Error> {
     let mut quality = Counter::default();
     let network = Network::new(input.fleet, &mut quality);
     // What has no demand needs no lane: those that do are told below.
@@ -122,7 +124,7 @@ pub fn long_run(input: &LongRunInput<'_>) -> Result<(Vec<LongRunPart>, Vec<Rejec
     Ok((parts.into_values().collect(), rejected))
 }
 
-fn empty(of: &Part, hub: &DepotId, options: &PlanOptions) -> Result<LongRunPart, crate::base_stock::Error> {
+fn empty(of: &Part, hub: &DepotId, options: &PlanOptions) -> Result<LongRunPart, base_stock::Error> {
     let lead_days = of.supplier_lead_days.unwrap_or(options.supplier_lead.days());
     let mended = if of.repairable { of.repair_yield.unwrap_or(1.0) } else { 0.0 };
     let loop_ = ReturnLoop { mended, repair_days: of.repair_days.unwrap_or(lead_days), lead_days };
@@ -155,13 +157,11 @@ fn add_slots<'a>(
         let days = contract.map_or(0.0, |contract| contract.resolve_hours / 24.0);
         for slot in input.fleet.components.iter().filter(|slot| slot.model == device.model) {
             let rate = *rates.entry((kind, &slot.component)).or_insert_with(|| {
-                let has = |subject: &&&Subject<'_>| {
-                    let of_model = |other: &&harbinger_core::fleet::ComponentSlot| {
-                        other.model == subject.device.model && other.component == slot.component
-                    };
-                    input.fleet.components.iter().any(|other| of_model(&other))
+                let of_model = |subject: &&&Subject<'_>| {
+                    let model = &subject.device.model;
+                    input.fleet.components.iter().any(|c| c.model == *model && c.component == slot.component)
                 };
-                let class = classes.get(kind).into_iter().flatten().filter(has).copied();
+                let class = classes.get(kind).into_iter().flatten().filter(of_model).copied();
                 class_rate(class, &slot.component, input.at).1
             });
             let cell = demand.entry((&slot.part, &device.depot)).or_default();

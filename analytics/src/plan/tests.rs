@@ -10,6 +10,8 @@ use crate::{
     inventory::CellCost,
 };
 
+mod long_run;
+
 fn part_id(name: &str) -> PartId {
     PartId::parse(name).unwrap()
 }
