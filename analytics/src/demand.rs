@@ -8,9 +8,11 @@
 
 use serde::{Deserialize, Serialize};
 
+mod aggregation;
 mod background;
 mod laws;
 
+pub use aggregation::{aggregate_disaggregate, croston_optimized, multiple_aggregation};
 pub use background::{
     BackgroundForecast, Method, Pattern, background_law, croston, exponential_smoothing, forecast_background, pattern,
     syntetos_boylan, teunter_syntetos_babai,
@@ -77,7 +79,7 @@ impl DemandLaw {
     }
 
     /// Takes entries and tail; trailing entries that are negligible join the tail.
-    fn new(mut pmf: Vec<f64>, mut tail: f64) -> Self {
+    pub(crate) fn new(mut pmf: Vec<f64>, mut tail: f64) -> Self {
         while pmf.len() > 1 && pmf.last().is_some_and(|&mass| mass < NEGLIGIBLE) {
             tail += pmf.pop().unwrap_or_default();
         }
@@ -184,7 +186,7 @@ impl DemandLaw {
     }
 
     /// The law that is each of `laws` with its weight; weights sum to 1.
-    fn mixture(laws: &[(f64, Self)]) -> Self {
+    pub(crate) fn mixture(laws: &[(f64, Self)]) -> Self {
         let length = laws.iter().map(|(_, law)| law.pmf.len()).max().unwrap_or(1);
         let mut pmf = vec![0.0; length];
         let mut tail = 0.0;

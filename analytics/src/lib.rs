@@ -8,6 +8,7 @@ pub mod demand;
 pub mod evaluate;
 pub mod failure;
 pub mod features;
+pub mod forecast;
 pub mod inventory;
 pub mod lifetime;
 #[cfg(test)]

@@ -127,6 +127,66 @@ pub fn write_stock<'a>(path: &Path, rows: impl Iterator<Item = StockRow<'a>>) ->
     })
 }
 
+/// A row of `demand.csv`.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct DemandRow<'a> {
+    /// Which part.
+    pub part: &'a PartId,
+    /// At which depot.
+    pub depot: &'a DepotId,
+    /// First instant of the period that the forecast is of.
+    pub period_start: Timestamp,
+    /// Expected pieces.
+    pub mean: f64,
+    /// 5 %, 50 %, 90 %, 95 % and 99 % quantile in pieces.
+    pub quantiles: [f64; 5],
+}
+
+/// Writes `demand.csv` into a file that appears whole or not at all.
+///
+/// # Errors
+/// [`Error::Io`] with the path.
+pub fn write_demand<'a>(path: &Path, rows: impl Iterator<Item = DemandRow<'a>>) -> Result<usize, Error> {
+    let header = ["part", "depot", "period_start", "mean", "p05", "p50", "p90", "p95", "p99"].map(str::to_owned);
+    write_whole(path, &header, rows, |out, row: DemandRow<'_>| {
+        out.write_field(row.part.as_str())?;
+        out.write_field(row.depot.as_str())?;
+        out.write_field(row.period_start.to_string())?;
+        out.write_field(row.mean.to_string())?;
+        row.quantiles.iter().try_for_each(|pieces| out.write_field(pieces.to_string()))
+    })
+}
+
+/// A row of `levels.csv`.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct LevelRow<'a> {
+    /// Which part.
+    pub part: &'a PartId,
+    /// At which depot.
+    pub depot: &'a DepotId,
+    /// First instant of the period at whose start is ordered.
+    pub period_start: Timestamp,
+    /// The service that the level is for.
+    pub quantile: f64,
+    /// Pieces to order up to: on hand and on order less backorders.
+    pub level: f64,
+}
+
+/// Writes `levels.csv` into a file that appears whole or not at all.
+///
+/// # Errors
+/// [`Error::Io`] with the path.
+pub fn write_levels<'a>(path: &Path, rows: impl Iterator<Item = LevelRow<'a>>) -> Result<usize, Error> {
+    let header = ["part", "depot", "period_start", "quantile", "level"].map(str::to_owned);
+    write_whole(path, &header, rows, |out, row: LevelRow<'_>| {
+        out.write_field(row.part.as_str())?;
+        out.write_field(row.depot.as_str())?;
+        out.write_field(row.period_start.to_string())?;
+        out.write_field(row.quantile.to_string())?;
+        out.write_field(row.level.to_string())
+    })
+}
+
 type Out = csv::Writer<std::io::BufWriter<fs_err::File>>;
 
 /// Writes a file beside `path` and puts it in its place when it is whole and on disk.

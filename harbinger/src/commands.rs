@@ -3,6 +3,7 @@
 pub(crate) mod backup;
 pub(crate) mod check;
 pub(crate) mod config;
+pub(crate) mod demand;
 pub(crate) mod demo;
 pub(crate) mod evaluate;
 pub(crate) mod export;

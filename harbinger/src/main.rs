@@ -56,6 +56,8 @@ enum Command {
     Stock(commands::stock::Arguments),
     /// Learn on a bundle's past or on some of its devices, predict the rest, and say how good it was
     Evaluate(commands::evaluate::Arguments),
+    /// Forecast how many pieces of each part each depot will need, from consumption
+    Demand(commands::demand::Arguments),
 }
 
 impl Command {
@@ -103,6 +105,7 @@ fn dispatch(command: Command) -> anyhow::Result<()> {
         Command::Screen(arguments) => commands::screen::run(&arguments),
         Command::Stock(arguments) => commands::stock::run(&arguments),
         Command::Evaluate(arguments) => commands::evaluate::run(&arguments),
+        Command::Demand(arguments) => commands::demand::run(&arguments),
     }
 }
 

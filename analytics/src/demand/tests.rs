@@ -12,6 +12,10 @@ fn close(actual: f64, expected: f64) {
     assert!((actual - expected).abs() <= 1e-9 * expected.abs() + 1e-15, "{actual} is not {expected}");
 }
 
+fn near(actual: f64, expected: f64) {
+    assert!((actual - expected).abs() <= 1e-5 * expected.abs() + 1e-9, "{actual} is not {expected}");
+}
+
 fn trials(p: &[f64]) -> Vec<Trial> {
     p.iter().copied().map(Trial::one).collect()
 }
@@ -89,6 +93,7 @@ fn example_9_18_intermittent_series() {
     close(pattern.interval, 10.0 / 3.0);
     assert_eq!((pattern.name(), pattern.method()), ("intermittent", Method::TeunterSyntetosBabai));
     for none in [&[][..], &[0.0, 0.0][..]] {
+        assert_eq!([aggregate_disaggregate(none), multiple_aggregation(none), croston_optimized(none)], [0.0; 3]);
         assert_eq!((croston(none, 0.1), teunter_syntetos_babai(none, 0.1, 0.1)), (0.0, 0.0));
     }
 }
@@ -103,6 +108,14 @@ fn forecasts_are_those_of_statsforecast() {
         close(syntetos_boylan(&series, 0.1), case["sba"].as_f64().unwrap());
         close(teunter_syntetos_babai(&series, 0.1, 0.1), case["tsb_0.1_0.1"].as_f64().unwrap());
         close(teunter_syntetos_babai(&series, 0.2, 0.05), case["tsb_0.2_0.05"].as_f64().unwrap());
+        close(exponential_smoothing(&series, 0.1), case["ses_0.1"].as_f64().unwrap());
+        // Their smoothing constants are searched for, by both sides to some digits.
+        near(aggregate_disaggregate(&series), case["adida"].as_f64().unwrap());
+        near(multiple_aggregation(&series), case["imapa"].as_f64().unwrap());
+        near(croston_optimized(&series), case["croston_opt"].as_f64().unwrap());
+        let pattern = pattern(&series);
+        close(pattern.interval, case["adi"].as_f64().unwrap());
+        close(pattern.size_variation, case["cv2"].as_f64().unwrap());
     }
 }
 

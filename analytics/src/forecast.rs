@@ -1,0 +1,173 @@
+//! Forecasts of intermittent demand from consumption alone: the law of what each part at each depot takes in coming periods.
+//!
+//! No single method is best for all series, so a forecast is a mixture of laws: Poisson-gamma laws around discounted means,
+//! hurdle laws (whether there is demand, and how much then), and the series' own past smoothed by both. All of them borrow
+//! strength from the whole set of series. How much each counts is learned in a rolling back-test over all series, shrunk
+//! towards its class of demand for a class, and towards that for a series.
+//!
+//! A forecast for a period uses only the periods before it.
+
+use rayon::prelude::*;
+
+use crate::demand::{DemandLaw, pattern};
+
+mod components;
+mod history;
+mod weights;
+
+pub use history::{Error, Histories, histories};
+
+use components::{COMPONENTS, Components, Pool};
+use weights::{maximum_likelihood, of_series};
+
+/// So many last periods judge the laws: a year of months has every season once.
+const BACKTEST_PERIODS: usize = 12;
+
+/// So many cells' worth of the weights of all series stand behind the weights of a class.
+const CLASS_PRIOR_CELLS: f64 = 200.0;
+
+/// Which periods after an origin are added up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Span {
+    /// Periods between the origin and the first one that counts.
+    pub ahead: usize,
+    /// How many count, at least one.
+    pub periods: usize,
+}
+
+impl Span {
+    /// The next period.
+    pub const NEXT: Self = Self { ahead: 0, periods: 1 };
+
+    /// Periods from the origin to the end of the span.
+    fn end(self) -> usize {
+        self.ahead + self.periods
+    }
+
+    /// What a series took in the span after `origin`; `None` where a period is beyond the end or not known.
+    fn taken(self, series: &[f64], origin: usize) -> Option<f64> {
+        let sum: f64 = series.get(origin + self.ahead..origin + self.end())?.iter().sum();
+        sum.is_finite().then_some(sum)
+    }
+}
+
+/// The law of demand of a span, counted in lots of some pieces where demand is large.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Forecast {
+    law: DemandLaw,
+    lot: f64,
+}
+
+impl Forecast {
+    /// Expected pieces.
+    #[must_use]
+    pub fn mean(&self) -> f64 {
+        self.law.mean() * self.lot
+    }
+
+    /// With probability `share` the demand of `other`, else this one's: between two spans of the same series and origin.
+    #[must_use]
+    pub fn blend(&self, other: &Self, share: f64) -> Self {
+        let laws = [(1.0 - share, self.law.clone()), (share, other.law.clone())];
+        Self { law: DemandLaw::mixture(&laws), lot: self.lot }
+    }
+
+    /// The least number of pieces that demand stays within with at least this probability.
+    #[must_use]
+    pub fn quantile(&self, probability: f64) -> f64 {
+        f64::from(self.law.quantile(probability)) * self.lot
+    }
+}
+
+/// What the laws of a series at an origin said of what came: a probability a law; `None` where nothing was known or came.
+type Cell = Option<[f64; COMPONENTS]>;
+
+/// Forecasts every series at every origin and hands each law to `summary`.
+///
+/// `series` are quantities per period on one grid, oldest first, all as long; NaN is not known, and leading NaN is not yet
+/// there. An origin is the number of periods before it. The result is by series, then by origin; `None` where a series has
+/// no known period before the origin.
+pub fn forecast<R: Send>(
+    series: &[Vec<f64>],
+    origins: &[usize],
+    span: Span,
+    summary: impl Fn(&Forecast) -> R + Sync,
+) -> Vec<Vec<Option<R>>> {
+    let first = origins.iter().copied().min().unwrap_or(0).saturating_sub(BACKTEST_PERIODS + span.end() - 1).max(1);
+    let last = origins.iter().copied().max().unwrap_or(0);
+    let pools: Vec<Pool> = (first..=last.max(first)).into_par_iter().map(|at| Pool::before(series, at, span)).collect();
+    let cells: Vec<Vec<Cell>> =
+        series.par_iter().map(|of| (first..last).map(|at| cell(of, at, span, &pools[at - first])).collect()).collect();
+    let known: Vec<Weighing> = origins
+        .par_iter()
+        .map(|&origin| {
+            let from = origin.saturating_sub(BACKTEST_PERIODS + span.end() - 1).max(first);
+            let until = (origin + 1).saturating_sub(span.end()).max(from);
+            Weighing::learn(series, origin, cells.iter().map(|of| &of[from - first..until - first]))
+        })
+        .collect();
+    (0..series.len())
+        .into_par_iter()
+        .map(|row| {
+            origins
+                .iter()
+                .zip(&known)
+                .map(|(&origin, weighing)| {
+                    let pool = pools.get(origin.checked_sub(first)?)?;
+                    let components = Components::of(&series[row][..origin], span, pool)?;
+                    let (law, lot) = components.mixture(&weighing.by_series[row]);
+                    Some(summary(&Forecast { law, lot }))
+                })
+                .collect()
+        })
+        .collect()
+}
+
+fn cell(series: &[f64], at: usize, span: Span, pool: &Pool) -> Cell {
+    let taken = span.taken(series, at)?;
+    Some(Components::of(&series[..at], span, pool)?.probabilities(taken))
+}
+
+/// How much each law counts, by series, as the back-test before an origin says.
+struct Weighing {
+    by_series: Vec<[f64; COMPONENTS]>,
+}
+
+impl Weighing {
+    fn learn<'a>(series: &[Vec<f64>], origin: usize, cells: impl Iterator<Item = &'a [Cell]>) -> Self {
+        let cells: Vec<Vec<&[f64; COMPONENTS]>> = cells.map(|of| of.iter().flatten().collect()).collect();
+        let classes: Vec<&'static str> = series.iter().map(|of| class(&of[..origin.min(of.len())])).collect();
+        let even = [1.0 / COMPONENTS as f64; COMPONENTS];
+        let all: Vec<&[f64; COMPONENTS]> = cells.iter().flatten().copied().collect();
+        let of_all = maximum_likelihood(&all, &even, 1.0);
+        let mut names = classes.clone();
+        names.sort_unstable();
+        names.dedup();
+        let of_class: Vec<[f64; COMPONENTS]> = names
+            .iter()
+            .map(|name| {
+                let members = cells.iter().zip(&classes).filter(|(_, class)| *class == name);
+                let rows: Vec<&[f64; COMPONENTS]> = members.flat_map(|(rows, _)| rows.iter().copied()).collect();
+                maximum_likelihood(&rows, &of_all, CLASS_PRIOR_CELLS)
+            })
+            .collect();
+        let by_series = cells
+            .iter()
+            .zip(&classes)
+            .map(|(rows, class)| {
+                let place = names.binary_search(class).unwrap_or_default();
+                of_series(rows, &of_class[place])
+            })
+            .collect();
+        Self { by_series }
+    }
+}
+
+/// The Syntetos-Boylan class of what is known of a series.
+fn class(history: &[f64]) -> &'static str {
+    let known: Vec<f64> = history.iter().copied().filter(|y| y.is_finite()).collect();
+    pattern(&known).name()
+}
+
+#[cfg(test)]
+mod tests;

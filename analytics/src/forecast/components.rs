@@ -1,0 +1,277 @@
+//! The laws that a forecast mixes: what each says of a span of a series, from its past and from the whole set of series.
+//!
+//! All count in lots: one piece, or more where a series took thousands in a period, so that laws stay short.
+
+use crate::demand::DemandLaw;
+
+use super::Span;
+
+/// Weights of a period relative to the one after it, for means: from all the past alike to the last few periods.
+const MEAN_DISCOUNTS: [f64; 4] = [1.0, 0.96, 0.9, 0.75];
+
+/// Shapes r of the gamma laws that means are spread by: variance = mean + mean^2 / r.
+const MEAN_SHAPES: [f64; 5] = [0.15, 0.4, 1.0, 3.0, 12.0];
+
+/// Discounts of the probability that there is demand.
+const HURDLE_DISCOUNTS: [f64; 2] = [0.97, 0.88];
+
+/// Shapes of the sizes beyond one piece.
+const HURDLE_SHAPES: [f64; 2] = [0.4, 1.5];
+
+/// Discounts of a series' own past values.
+const EMPIRICAL_DISCOUNTS: [f64; 3] = [1.0, 0.95, 0.85];
+
+const MEANS: usize = MEAN_DISCOUNTS.len() * MEAN_SHAPES.len();
+const HURDLES: usize = HURDLE_DISCOUNTS.len() * HURDLE_SHAPES.len();
+
+/// How many laws there are.
+pub(super) const COMPONENTS: usize = MEANS + HURDLES + EMPIRICAL_DISCOUNTS.len();
+
+/// The laws whose even mixture smooths a series' own past: means with discount 0.96, hurdles with discount 0.88.
+const SMOOTHERS: [usize; 4] = [6, 7, MEANS + 2, MEANS + 3];
+
+/// Periods' worth of a series' long mean behind its discounted ones.
+const MEAN_PRIOR: f64 = 1.0;
+
+/// Periods' worth of the whole set behind a series' long mean.
+const POOL_PRIOR: f64 = 0.5;
+
+/// Periods' worth of a series' long share of periods with demand behind its discounted ones.
+const HURDLE_PRIOR: f64 = 1.5;
+
+/// Periods' worth of the smooth law behind a series' own past.
+const EMPIRICAL_PRIOR: f64 = 3.0;
+
+/// The least mean that a series is taken to have, in pieces a period.
+const LEAST_MEAN: f64 = 1e-6;
+
+/// The least excess of sizes over one piece.
+const LEAST_EXCESS: f64 = 0.05;
+
+/// Most lots that a period of the past may hold.
+const MOST_LOTS: f64 = 2048.0;
+
+/// Longest law, in lots.
+const MOST_ENTRIES: usize = 65_536;
+
+/// Laws with less weight are left out of a mixture.
+const LEAST_WEIGHT: f64 = 1e-3;
+
+/// What the whole set of series is like before an origin, in pieces.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Pool {
+    /// Geometric mean of the series' means per period.
+    mean: f64,
+    /// Geometric mean of what spans with demand took.
+    size: f64,
+    /// Share of spans with demand.
+    share: f64,
+}
+
+impl Pool {
+    /// Of what is known before `origin`.
+    pub(super) fn before(series: &[Vec<f64>], origin: usize, span: Span) -> Self {
+        let (mut logs_of_means, mut logs_of_sizes) = (Average::default(), Average::default());
+        let mut share = Average::default();
+        for of in series {
+            let history = &of[..origin.min(of.len())];
+            let mut mean = Average::default();
+            history.iter().filter(|y| y.is_finite()).for_each(|&y| mean.add(y));
+            if mean.count > 0.0 {
+                logs_of_means.add(mean.value(0.0).max(0.02).ln());
+            }
+            for sum in sums(history, span.periods).filter(|sum| sum.is_finite()) {
+                share.add(f64::from(u8::from(sum > 0.0)));
+                if sum > 0.0 {
+                    logs_of_sizes.add(sum.ln());
+                }
+            }
+        }
+        Self { mean: logs_of_means.value(0.0).exp(), size: logs_of_sizes.value(0.0).exp(), share: share.value(0.5) }
+    }
+}
+
+/// A running mean.
+#[derive(Debug, Default)]
+struct Average {
+    sum: f64,
+    count: f64,
+}
+
+impl Average {
+    fn add(&mut self, value: f64) {
+        self.sum += value;
+        self.count += 1.0;
+    }
+
+    fn value(&self, without: f64) -> f64 {
+        if self.count > 0.0 { self.sum / self.count } else { without }
+    }
+}
+
+/// What every `periods` periods that follow each other took; NaN where one is not known.
+fn sums(history: &[f64], periods: usize) -> impl DoubleEndedIterator<Item = f64> {
+    history.windows(periods).map(|window| window.iter().sum())
+}
+
+/// A law with few parameters.
+#[derive(Debug, Clone, Copy)]
+enum Shape {
+    /// Negative binomial.
+    Spread { mean: f64, shape: f64 },
+    /// Nothing, or with `share` one lot and a negative binomial number more.
+    Hurdle { share: f64, excess: f64, shape: f64 },
+}
+
+impl Shape {
+    /// P(D = 0), P(D = 1), ... without end.
+    fn entries(self) -> impl Iterator<Item = f64> {
+        let (first, scale, mean, shape) = match self {
+            Self::Spread { mean, shape } => (None, 1.0, mean, shape),
+            Self::Hurdle { share, excess, shape } => (Some(1.0 - share), share, excess, shape),
+        };
+        let ratio = mean / (shape + mean);
+        let start = scale * (-shape * (mean / shape).ln_1p()).exp();
+        let rest = (0_u32..).scan(start, move |mass, n| {
+            let now = *mass;
+            *mass *= (f64::from(n) + shape) / f64::from(n + 1) * ratio;
+            Some(now)
+        });
+        first.into_iter().chain(rest)
+    }
+
+    fn mean(self) -> f64 {
+        match self {
+            Self::Spread { mean, .. } => mean,
+            Self::Hurdle { share, excess, .. } => share * (1.0 + excess),
+        }
+    }
+
+    fn probability(self, value: usize) -> f64 {
+        self.entries().nth(value).unwrap_or(0.0)
+    }
+}
+
+/// The laws of a span of one series.
+#[derive(Debug)]
+pub(super) struct Components {
+    lot: f64,
+    shapes: [Shape; MEANS + HURDLES],
+    /// Sums of the past in lots, the latest first; NaN is not known.
+    past: Vec<f64>,
+    /// How much a sum of the past counts: sums that overlap tell the same more than once.
+    share_of_sum: f64,
+}
+
+impl Components {
+    /// From the periods before an origin; `None` where none is known.
+    pub(super) fn of(history: &[f64], span: Span, pool: &Pool) -> Option<Self> {
+        let most = history.iter().copied().filter(|y| y.is_finite()).reduce(f64::max)?;
+        let lot = (most / MOST_LOTS).ceil().max(1.0);
+        let periods = span.periods as f64;
+        let past: Vec<f64> = sums(history, span.periods).rev().map(|sum| (sum / lot).ceil()).collect();
+        let known = history.iter().rev().map(|y| y / lot);
+        let (total, count) = discounted(known.clone(), 1.0);
+        let long_mean = (total + POOL_PRIOR * pool.mean / lot) / (count + POOL_PRIOR);
+        let with_demand = past.iter().map(|&sum| if sum.is_nan() { sum } else { f64::from(u8::from(sum > 0.0)) });
+        let (demands, spans) = discounted(with_demand.clone(), 1.0);
+        let long_share = (demands + pool.share) / (spans + 1.0);
+        let taken: f64 = past.iter().filter(|sum| sum.is_finite()).sum();
+        let size = (taken + (pool.size / lot).max(1.0)) / (demands + 1.0);
+        let mut shapes = [Shape::Spread { mean: long_mean, shape: 1.0 }; MEANS + HURDLES];
+        let mut places = shapes.iter_mut();
+        for discount in MEAN_DISCOUNTS {
+            let (sum, count) = discounted(known.clone(), discount);
+            let mean = (periods * (sum + MEAN_PRIOR * long_mean) / (count + MEAN_PRIOR)).max(LEAST_MEAN);
+            for (shape, place) in MEAN_SHAPES.into_iter().zip(places.by_ref()) {
+                *place = Shape::Spread { mean, shape };
+            }
+        }
+        for discount in HURDLE_DISCOUNTS {
+            let (sum, count) = discounted(with_demand.clone(), discount);
+            let share = (sum + HURDLE_PRIOR * long_share) / (count + HURDLE_PRIOR);
+            for (shape, place) in HURDLE_SHAPES.into_iter().zip(places.by_ref()) {
+                *place = Shape::Hurdle { share, excess: (size - 1.0).max(LEAST_EXCESS), shape };
+            }
+        }
+        Some(Self { lot, shapes, past, share_of_sum: 1.0 / periods })
+    }
+
+    /// P(the span takes `pieces`), by law.
+    pub(super) fn probabilities(&self, pieces: f64) -> [f64; COMPONENTS] {
+        let lots = (pieces / self.lot).ceil();
+        // Saturates; what lies beyond the longest law has no probability worth telling apart.
+        let place = (lots as usize).min(MOST_ENTRIES);
+        let mut probabilities = [0.0; COMPONENTS];
+        for (p, shape) in probabilities.iter_mut().zip(&self.shapes) {
+            *p = shape.probability(place);
+        }
+        let smooth = SMOOTHERS.iter().map(|&law| probabilities[law]).sum::<f64>() / SMOOTHERS.len() as f64;
+        for (p, discount) in probabilities[MEANS + HURDLES..].iter_mut().zip(EMPIRICAL_DISCOUNTS) {
+            let mut same = 0.0;
+            let all = self.each_past(discount, |sum, weight| same += if sum == lots { weight } else { 0.0 });
+            *p = (same + EMPIRICAL_PRIOR * smooth) / (all + EMPIRICAL_PRIOR);
+        }
+        probabilities
+    }
+
+    /// Calls `take` with each known sum of the past and its weight; gives the sum of weights.
+    fn each_past(&self, discount: f64, mut take: impl FnMut(f64, f64)) -> f64 {
+        let (mut weight, mut all) = (self.share_of_sum, 0.0);
+        for &sum in &self.past {
+            if sum.is_finite() {
+                take(sum, weight);
+                all += weight;
+            }
+            weight *= discount;
+        }
+        all
+    }
+
+    /// The mixture of the laws, and the pieces of a lot.
+    pub(super) fn mixture(&self, weights: &[f64; COMPONENTS]) -> (DemandLaw, f64) {
+        let mut of_shapes = [0.0; MEANS + HURDLES];
+        of_shapes.copy_from_slice(&weights[..MEANS + HURDLES]);
+        let mut of_past = Vec::with_capacity(EMPIRICAL_DISCOUNTS.len() * self.past.len());
+        for (discount, weight) in EMPIRICAL_DISCOUNTS.into_iter().zip(&weights[MEANS + HURDLES..]) {
+            let all = self.each_past(discount, |_, _| ());
+            let of_each = weight / (all + EMPIRICAL_PRIOR);
+            self.each_past(discount, |sum, weight| of_past.push((sum, weight * of_each)));
+            for law in SMOOTHERS {
+                of_shapes[law] += of_each * EMPIRICAL_PRIOR / SMOOTHERS.len() as f64;
+            }
+        }
+        let largest = self.past.iter().copied().filter(|sum| sum.is_finite()).fold(0.0, f64::max);
+        let mean = self.shapes.iter().map(|shape| shape.mean()).fold(0.0, f64::max);
+        let length = ((64.0 + 2.0 * largest + 16.0 * mean) as usize).min(MOST_ENTRIES);
+        let mut pmf = vec![0.0; length];
+        let mut total = 0.0;
+        for (shape, weight) in self.shapes.iter().zip(of_shapes).filter(|(_, weight)| *weight >= LEAST_WEIGHT) {
+            pmf.iter_mut().zip(shape.entries()).for_each(|(sum, mass)| *sum += weight * mass);
+            total += weight;
+        }
+        for (sum, weight) in of_past {
+            if let Some(entry) = pmf.get_mut(sum as usize) {
+                *entry += weight;
+            }
+            total += weight;
+        }
+        pmf.iter_mut().for_each(|mass| *mass /= total);
+        let tail = (1.0 - pmf.iter().rev().sum::<f64>()).max(0.0);
+        (DemandLaw::new(pmf, tail), self.lot)
+    }
+}
+
+/// Sum of `values`, latest first, each weighted by `discount` to the power of its age, and the sum of the weights; NaN has
+/// no value and no weight.
+fn discounted(values: impl Iterator<Item = f64>, discount: f64) -> (f64, f64) {
+    let (mut sum, mut all, mut weight) = (0.0, 0.0, 1.0);
+    for value in values {
+        if value.is_finite() {
+            sum += weight * value;
+            all += weight;
+        }
+        weight *= discount;
+    }
+    (sum, all)
+}

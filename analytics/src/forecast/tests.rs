@@ -1,0 +1,128 @@
+//! Forecasts of intermittent demand: laws that are laws, no look-ahead, honest quantiles, periods counted as they are known.
+
+use harbinger_core::{
+    Timestamp,
+    calendar::{Step, Zone},
+    fleet::Consumption,
+};
+use proptest::prelude::*;
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+use super::*;
+
+const QUANTILES: [f64; 6] = [0.05, 0.5, 0.9, 0.95, 0.99, 0.999];
+
+fn all_quantiles(series: &[Vec<f64>], origins: &[usize], span: Span) -> Vec<Vec<Option<Vec<f64>>>> {
+    forecast(series, origins, span, |law| QUANTILES.iter().map(|&q| law.quantile(q)).chain([law.mean()]).collect())
+}
+
+/// Rare demand for some pieces at once, at a rate of each series' own.
+fn lumpy(count: usize, periods: usize) -> Vec<Vec<f64>> {
+    let mut random = ChaCha8Rng::seed_from_u64(7);
+    let mut one = |rate: f64| -> Vec<f64> {
+        let mut draw = || if random.random::<f64>() < rate { f64::from(random.random_range(1..=6_u32)) } else { 0.0 };
+        (0..periods).map(|_| draw()).collect()
+    };
+    (0..count).map(|place| one(0.1 + 0.6 * place as f64 / count as f64)).collect()
+}
+
+#[test]
+fn a_cut_changes_no_earlier_forecast() {
+    let series = lumpy(30, 40);
+    let cut: Vec<Vec<f64>> = series.iter().map(|of| of[..33].to_vec()).collect();
+    let span = Span { ahead: 0, periods: 3 };
+    let (whole, before) = (all_quantiles(&series, &[30, 33, 39], span), all_quantiles(&cut, &[30, 33], span));
+    for (whole, before) in whole.iter().zip(&before) {
+        assert_eq!(whole[..2], before[..]);
+    }
+}
+
+#[test]
+fn series_that_begin_later_change_nothing_before() {
+    let mut series = lumpy(20, 36);
+    let alone = all_quantiles(&series, &[24], Span::NEXT);
+    let mut later = vec![f64::NAN; 36];
+    later[30..].fill(4.0);
+    series.push(later);
+    let beside = all_quantiles(&series, &[24], Span::NEXT);
+    assert_eq!(beside[..20], alone[..]);
+    assert_eq!(beside[20], [None]);
+}
+
+#[test]
+fn quantiles_cover_what_they_say() {
+    let series = lumpy(200, 48);
+    let origins: Vec<usize> = (36..48).collect();
+    let found = all_quantiles(&series, &origins, Span::NEXT);
+    let mut within = [0.0; 6];
+    for (of, found) in series.iter().zip(&found) {
+        for (&origin, found) in origins.iter().zip(found) {
+            let found = found.as_ref().unwrap();
+            (0..6).for_each(|q| within[q] += f64::from(u8::from(of[origin] <= found[q])) / 2400.0);
+        }
+    }
+    // Demand is whole pieces, so coverage is at least what is said; 2400 draws are good to a hundredth.
+    for (within, q) in within.iter().zip(QUANTILES) {
+        assert!(*within >= q - 0.015, "{within} of demand within the quantile {q}");
+    }
+    // Sizes are at most 6: a sharp law does not go far beyond.
+    assert!(found.iter().flatten().all(|q| q.as_ref().unwrap()[3] <= 8.0));
+}
+
+#[test]
+fn large_demand_is_counted_in_lots() {
+    let series = vec![(0..30).map(|n| 1e9 + f64::from(n % 3) * 1e8).collect::<Vec<f64>>()];
+    let found = all_quantiles(&series, &[29], Span::NEXT);
+    let found = found[0][0].as_ref().unwrap();
+    assert!(found[1] > 9e8 && found[1] < 1.4e9, "{found:?}");
+    assert!((found[6] / 1.1e9 - 1.0).abs() < 0.3, "{found:?}");
+}
+
+#[test]
+fn a_part_without_demand_stays_without() {
+    let found = all_quantiles(&vec![vec![0.0; 24]; 10], &[23], Span::NEXT);
+    assert!(found.iter().all(|of| of[0].as_ref().unwrap()[..4] == [0.0; 4]));
+}
+
+fn row(ts: &str, part: &str, depot: &str, quantity: f64) -> Consumption {
+    Consumption { ts: ts.parse().unwrap(), part: part.parse().unwrap(), depot: depot.parse().unwrap(), quantity }
+}
+
+#[test]
+fn an_absent_month_is_zero_until_a_zero_is_written_down() {
+    let month = Step::parse("month", &Zone::UTC).unwrap();
+    let rows = [
+        row("2020-02-03T10:00:00Z", "fan", "north", 2.0),
+        row("2020-02-29T23:59:59Z", "fan", "north", 1.0),
+        row("2020-04-01T00:00:00Z", "fan", "north", 0.0),
+        row("2020-06-01T00:00:00Z", "fan", "north", 5.0),
+        row("2020-01-31T23:59:59Z", "disk", "south", 1.0),
+        row("2020-06-30T00:00:00Z", "disk", "south", 1.0),
+    ];
+    let counted = histories(&rows, &month).unwrap();
+    let first: Timestamp = "2020-01-01T00:00:00Z".parse().unwrap();
+    assert_eq!((counted.periods.len(), counted.periods[0]), (6, first));
+    assert_eq!(counted.places[0].0.as_str(), "disk");
+    assert_eq!(counted.series[0], [1.0, 0.0, 0.0, 0.0, 0.0, 1.0]);
+    let fan: Vec<Option<f64>> = counted.series[1].iter().map(|y| y.is_finite().then_some(*y)).collect();
+    assert_eq!(fan, [None, Some(3.0), Some(0.0), Some(0.0), None, Some(5.0)]);
+    assert_eq!(histories(&[], &month), Err(Error::Empty));
+    let ages = [row("0020-01-01T00:00:00Z", "fan", "north", 1.0), row("2020-01-01T00:00:00Z", "fan", "north", 1.0)];
+    let day = Step::parse("day", &Zone::UTC).unwrap();
+    assert!(matches!(histories(&ages, &day), Err(Error::TooLong { .. })));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+    #[test]
+    fn quantiles_are_in_order(
+        series in prop::collection::vec(prop::collection::vec(prop_oneof![3 => Just(0.0), 2 => 0.0..40.0_f64, 1 => Just(f64::NAN)], 14), 1..6),
+        origin in 1..14_usize,
+        periods in 1..4_usize,
+    ) {
+        for found in all_quantiles(&series, &[origin], Span { ahead: 0, periods }).iter().flatten().flatten() {
+            prop_assert!(found[..6].is_sorted() && found.iter().all(|q| q.is_finite() && *q >= 0.0));
+        }
+    }
+}

@@ -1,0 +1,175 @@
+//! `harbinger stock BUNDLE --rolling N --period month --lead 2 --review 1 --quantiles .5,.9 --out levels.csv`: the level to
+//! order up to at the start of each of the last periods, from the consumption before it.
+//!
+//! A depot that the supplier delivers to covers what it takes from one order to the arrival of the next: lead and review. A
+//! forward depot with a lane from a hub covers review and the days of the lane; its hub covers what all such depots order
+//! until its own next arrival: they order first, so that is lead and review less the order that has just gone.
+//!
+//! `quantile` is the probability that demand in that time stays within the level.
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
+
+use harbinger_analytics::forecast::{Forecast, Histories, Span, forecast};
+use harbinger_bundle::{
+    Bundle,
+    results::{LevelRow, write_levels},
+};
+use harbinger_core::{DepotId, PartId, fleet::Echelon};
+
+use crate::{
+    commands::{
+        demand::{Period, counted, last_origins},
+        read_bundle,
+    },
+    progress::Step as Progress,
+};
+
+/// Arguments of rolling levels.
+#[derive(Debug, clap::Args)]
+#[group(id = "by-period", multiple = true)]
+pub(super) struct Arguments {
+    /// Levels for each of the last N periods that there is consumption of, from the periods before it
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    rolling: u16,
+    /// What demand is counted by
+    #[arg(long, value_enum)]
+    period: Period,
+    /// Periods from an order at the supplier to its arrival
+    #[arg(long, value_name = "PERIODS", value_parser = clap::value_parser!(u16).range(0..=120))]
+    lead: u16,
+    /// Periods between two orders
+    #[arg(long, value_name = "PERIODS", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=120))]
+    review: u16,
+    /// For which probabilities of no shortage, such as .5,.9
+    #[arg(long, value_delimiter = ',', required = true, value_parser = quantile)]
+    quantiles: Vec<f64>,
+}
+
+fn quantile(text: &str) -> Result<f64, String> {
+    match text.trim().parse::<f64>() {
+        Ok(quantile) if 0.0 < quantile && quantile < 1.0 => Ok(quantile),
+        _ => Err("a quantile is a number between 0 and 1, such as 0.95".to_owned()),
+    }
+}
+
+/// Levels by series, then by origin, then by quantile.
+type Levels = Vec<Vec<Option<Vec<f64>>>>;
+
+/// Reads, forecasts demand until the next arrival, writes levels.
+pub(super) fn rolling(folder: &Path, arguments: &Arguments, out: &PathBuf) -> anyhow::Result<()> {
+    let bundle = read_bundle(folder)?;
+    let step = arguments.period.step();
+    let histories = counted(&bundle, &step)?;
+    let origins = last_origins(&histories, arguments.rolling)?;
+    let progress = Progress::begin("forecasting");
+    let mut levels: BTreeMap<(&PartId, &DepotId), Vec<Option<Vec<f64>>>> = BTreeMap::new();
+    for group in groups(&bundle, &histories, arguments) {
+        let found = group.levels(&origins, &arguments.quantiles);
+        levels.extend(group.places.into_iter().zip(found));
+    }
+    let rows = levels.iter().flat_map(|(&(part, depot), of_place)| {
+        origins.iter().zip(of_place).filter_map(|(&origin, levels)| Some((origin, levels.as_ref()?))).flat_map({
+            let (periods, quantiles) = (&histories.periods, &arguments.quantiles);
+            move |(origin, levels)| {
+                let period_start = periods[origin];
+                let each = quantiles.iter().zip(levels);
+                each.map(move |(&quantile, &level)| LevelRow { part, depot, period_start, quantile, level })
+            }
+        })
+    });
+    let written = write_levels(out, rows)?;
+    progress.done(&format!("wrote {written} rows to {}", out.display()));
+    Ok(())
+}
+
+/// Series that cover the same time, so that they are forecast together.
+struct Group<'a> {
+    places: Vec<(&'a PartId, &'a DepotId)>,
+    series: Vec<Vec<f64>>,
+    /// Whole periods to cover.
+    periods: usize,
+    /// Share of one more.
+    share: f64,
+}
+
+impl Group<'_> {
+    fn levels(&self, origins: &[usize], quantiles: &[f64]) -> Levels {
+        let levels = |law: &Forecast| quantiles.iter().map(|&q| law.quantile(q)).collect();
+        let span = Span { ahead: 0, periods: self.periods };
+        if self.share == 0.0 {
+            return forecast(&self.series, origins, span, levels);
+        }
+        let shorter = forecast(&self.series, origins, span, Forecast::clone);
+        let longer = forecast(&self.series, origins, Span { ahead: 0, periods: self.periods + 1 }, Forecast::clone);
+        let between = |(a, b): (Option<Forecast>, Option<Forecast>)| Some(levels(&a?.blend(&b?, self.share)));
+        shorter.into_iter().zip(longer).map(|(a, b)| a.into_iter().zip(b).map(between).collect()).collect()
+    }
+}
+
+/// Depots that the supplier delivers to, forward depots by the days of their lane, and hubs that serve them.
+fn groups<'a>(bundle: &'a Bundle, histories: &'a Histories, arguments: &Arguments) -> Vec<Group<'a>> {
+    let (lead, review) = (usize::from(arguments.lead), usize::from(arguments.review));
+    let lanes = lanes(bundle);
+    let group = |periods: usize, share| Group { places: Vec::new(), series: Vec::new(), periods, share };
+    let mut supplied = group(lead + review, 0.0);
+    let mut by_days: BTreeMap<u64, Group<'a>> = BTreeMap::new();
+    let mut of_hubs: BTreeMap<(&PartId, &DepotId), Vec<f64>> = BTreeMap::new();
+    for ((part, depot), series) in histories.places.iter().zip(&histories.series) {
+        let Some(&(hub, days)) = lanes.get(depot) else {
+            supplied.places.push((part, depot));
+            supplied.series.push(series.clone());
+            continue;
+        };
+        let extra = days / arguments.period.days();
+        let of_days =
+            by_days.entry(days.to_bits()).or_insert_with(|| group(review + extra.floor() as usize, extra.fract()));
+        of_days.places.push((part, depot));
+        of_days.series.push(series.clone());
+        let of_hub = of_hubs.entry((part, hub)).or_insert_with(|| vec![f64::NAN; series.len()]);
+        of_hub.iter_mut().zip(series).for_each(|(sum, &y)| *sum = added(*sum, y));
+    }
+    let mut serving = group((lead + review - 1).max(1), 0.0);
+    // A hub that has demand of its own, too, covers both from one stock.
+    for ((part, hub), mut series) in of_hubs {
+        if let Some(place) = supplied.places.iter().position(|&(p, d)| p == part && d == hub) {
+            supplied.places.remove(place);
+            let own = supplied.series.remove(place);
+            series.iter_mut().zip(own).for_each(|(sum, y)| *sum = added(*sum, y));
+        }
+        serving.places.push((part, hub));
+        serving.series.push(series);
+    }
+    by_days.into_values().chain([supplied, serving]).filter(|group| !group.places.is_empty()).collect()
+}
+
+/// The sum of what is known; NaN where neither is.
+fn added(a: f64, b: f64) -> f64 {
+    if a.is_nan() {
+        b
+    } else if b.is_nan() {
+        a
+    } else {
+        a + b
+    }
+}
+
+/// For each forward depot the hub that reaches it soonest, and the days of that lane.
+fn lanes(bundle: &Bundle) -> BTreeMap<&DepotId, (&DepotId, f64)> {
+    let is = |depot: &DepotId, echelon| {
+        bundle.fleet.depots.iter().any(|known| known.depot == *depot && known.echelon == echelon)
+    };
+    let mut soonest: BTreeMap<&DepotId, (&DepotId, f64)> = BTreeMap::new();
+    for lane in &bundle.fleet.lanes {
+        if !is(&lane.from, Echelon::Hub) || !is(&lane.to, Echelon::Forward) {
+            continue;
+        }
+        let best = soonest.entry(&lane.to).or_insert((&lane.from, lane.days));
+        if lane.days < best.1 {
+            *best = (&lane.from, lane.days);
+        }
+    }
+    soonest
+}
