@@ -7,10 +7,7 @@
 //!
 //! `quantile` is the probability that demand in that time stays within the level.
 
-use std::{
-    collections::BTreeMap,
-    path::{Path, PathBuf},
-};
+use std::{collections::BTreeMap, path::Path};
 
 use harbinger_analytics::forecast::{Forecast, Histories, Span, forecast};
 use harbinger_bundle::{
@@ -59,7 +56,7 @@ fn quantile(text: &str) -> Result<f64, String> {
 type Levels = Vec<Vec<Option<Vec<f64>>>>;
 
 /// Reads, forecasts demand until the next arrival, writes levels.
-pub(super) fn rolling(folder: &Path, arguments: &Arguments, out: &PathBuf) -> anyhow::Result<()> {
+pub(super) fn rolling(folder: &Path, arguments: &Arguments, out: &Path) -> anyhow::Result<()> {
     let bundle = read_bundle(folder)?;
     let step = arguments.period.step();
     let histories = counted(&bundle, &step)?;
