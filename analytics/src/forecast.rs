@@ -12,9 +12,11 @@ use rayon::prelude::*;
 use crate::demand::{DemandLaw, pattern};
 
 mod components;
+mod cover;
 mod history;
 mod weights;
 
+pub use cover::Cover;
 pub use history::{Error, Histories, histories};
 
 use components::{COMPONENTS, Components, Pool};
@@ -26,32 +28,7 @@ const BACKTEST_PERIODS: usize = 12;
 /// So many cells' worth of the weights of all series stand behind the weights of a class.
 const CLASS_PRIOR_CELLS: f64 = 200.0;
 
-/// Which periods after an origin are added up.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Span {
-    /// Periods between the origin and the first one that counts.
-    pub ahead: usize,
-    /// How many count, at least one.
-    pub periods: usize,
-}
-
-impl Span {
-    /// The next period.
-    pub const NEXT: Self = Self { ahead: 0, periods: 1 };
-
-    /// Periods from the origin to the end of the span.
-    fn end(self) -> usize {
-        self.ahead + self.periods
-    }
-
-    /// What a series took in the span after `origin`; `None` where a period is beyond the end or not known.
-    fn taken(self, series: &[f64], origin: usize) -> Option<f64> {
-        let sum: f64 = series.get(origin + self.ahead..origin + self.end())?.iter().sum();
-        sum.is_finite().then_some(sum)
-    }
-}
-
-/// The law of demand of a span, counted in lots of some pieces where demand is large.
+/// The law of demand of a period, counted in lots of some pieces where demand is large.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Forecast {
     law: DemandLaw,
@@ -63,13 +40,6 @@ impl Forecast {
     #[must_use]
     pub fn mean(&self) -> f64 {
         self.law.mean() * self.lot
-    }
-
-    /// With probability `share` the demand of `other`, else this one's: between two spans of the same series and origin.
-    #[must_use]
-    pub fn blend(&self, other: &Self, share: f64) -> Self {
-        let laws = [(1.0 - share, self.law.clone()), (share, other.law.clone())];
-        Self { law: DemandLaw::mixture(&laws), lot: self.lot }
     }
 
     /// The least number of pieces that demand stays within with at least this probability.
@@ -85,24 +55,25 @@ type Cell = Option<[f64; COMPONENTS]>;
 /// Forecasts every series at every origin and hands each law to `summary`.
 ///
 /// `series` are quantities per period on one grid, oldest first, all as long; NaN is not known, and leading NaN is not yet
-/// there. An origin is the number of periods before it. The result is by series, then by origin; `None` where a series has
+/// there. An origin is the number of periods before it; the period `ahead` periods after it is forecast, 0 being the next one.
+/// The result is by series, then by origin; `None` where a series has
 /// no known period before the origin.
 pub fn forecast<R: Send>(
     series: &[Vec<f64>],
     origins: &[usize],
-    span: Span,
+    ahead: usize,
     summary: impl Fn(&Forecast) -> R + Sync,
 ) -> Vec<Vec<Option<R>>> {
-    let first = origins.iter().copied().min().unwrap_or(0).saturating_sub(BACKTEST_PERIODS + span.end() - 1).max(1);
+    let first = origins.iter().copied().min().unwrap_or(0).saturating_sub(BACKTEST_PERIODS + ahead).max(1);
     let last = origins.iter().copied().max().unwrap_or(0);
-    let pools: Vec<Pool> = (first..=last.max(first)).into_par_iter().map(|at| Pool::before(series, at, span)).collect();
+    let pools: Vec<Pool> = (first..=last.max(first)).into_par_iter().map(|at| Pool::before(series, at)).collect();
     let cells: Vec<Vec<Cell>> =
-        series.par_iter().map(|of| (first..last).map(|at| cell(of, at, span, &pools[at - first])).collect()).collect();
+        series.par_iter().map(|of| (first..last).map(|at| cell(of, at, ahead, &pools[at - first])).collect()).collect();
     let known: Vec<Weighing> = origins
         .par_iter()
         .map(|&origin| {
-            let from = origin.saturating_sub(BACKTEST_PERIODS + span.end() - 1).max(first);
-            let until = (origin + 1).saturating_sub(span.end()).max(from);
+            let from = origin.saturating_sub(BACKTEST_PERIODS + ahead).max(first);
+            let until = origin.saturating_sub(ahead).max(from);
             Weighing::learn(series, origin, cells.iter().map(|of| &of[from - first..until - first]))
         })
         .collect();
@@ -114,7 +85,7 @@ pub fn forecast<R: Send>(
                 .zip(&known)
                 .map(|(&origin, weighing)| {
                     let pool = pools.get(origin.checked_sub(first)?)?;
-                    let components = Components::of(&series[row][..origin], span, pool)?;
+                    let components = Components::of(&series[row][..origin], pool)?;
                     let (law, lot) = components.mixture(&weighing.by_series[row]);
                     Some(summary(&Forecast { law, lot }))
                 })
@@ -123,9 +94,9 @@ pub fn forecast<R: Send>(
         .collect()
 }
 
-fn cell(series: &[f64], at: usize, span: Span, pool: &Pool) -> Cell {
-    let taken = span.taken(series, at)?;
-    Some(Components::of(&series[..at], span, pool)?.probabilities(taken))
+fn cell(series: &[f64], at: usize, ahead: usize, pool: &Pool) -> Cell {
+    let taken = series.get(at + ahead).copied().filter(|y| y.is_finite())?;
+    Some(Components::of(&series[..at], pool)?.probabilities(taken))
 }
 
 /// How much each law counts, by series, as the back-test before an origin says.

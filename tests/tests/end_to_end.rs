@@ -4,6 +4,8 @@
 mod backup;
 #[path = "end_to_end/commands.rs"]
 mod commands;
+#[path = "end_to_end/demand.rs"]
+mod demand;
 #[path = "end_to_end/durability.rs"]
 mod durability;
 #[path = "end_to_end/export.rs"]

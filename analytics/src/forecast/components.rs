@@ -1,10 +1,8 @@
-//! The laws that a forecast mixes: what each says of a span of a series, from its past and from the whole set of series.
+//! The laws that a forecast mixes: what each says of a period of a series, from the past and from the whole set of series.
 //!
 //! All count in lots: one piece, or more where a series took thousands in a period, so that laws stay short.
 
 use crate::demand::DemandLaw;
-
-use super::Span;
 
 /// Weights of a period relative to the one after it, for means: from all the past alike to the last few periods.
 const MEAN_DISCOUNTS: [f64; 4] = [1.0, 0.96, 0.9, 0.75];
@@ -42,6 +40,9 @@ const HURDLE_PRIOR: f64 = 1.5;
 /// Periods' worth of the smooth law behind a series' own past.
 const EMPIRICAL_PRIOR: f64 = 3.0;
 
+/// Series with a mean below this count with this in the mean of the whole set.
+const LEAST_POOLED_MEAN: f64 = 0.02;
+
 /// The least mean that a series is taken to have, in pieces a period.
 const LEAST_MEAN: f64 = 1e-6;
 
@@ -62,29 +63,29 @@ const LEAST_WEIGHT: f64 = 1e-3;
 pub(super) struct Pool {
     /// Geometric mean of the series' means per period.
     mean: f64,
-    /// Geometric mean of what spans with demand took.
+    /// Geometric mean of what periods with demand took.
     size: f64,
-    /// Share of spans with demand.
+    /// Share of periods with demand.
     share: f64,
 }
 
 impl Pool {
     /// Of what is known before `origin`.
-    pub(super) fn before(series: &[Vec<f64>], origin: usize, span: Span) -> Self {
+    pub(super) fn before(series: &[Vec<f64>], origin: usize) -> Self {
         let (mut logs_of_means, mut logs_of_sizes) = (Average::default(), Average::default());
         let mut share = Average::default();
         for of in series {
             let history = &of[..origin.min(of.len())];
             let mut mean = Average::default();
-            history.iter().filter(|y| y.is_finite()).for_each(|&y| mean.add(y));
-            if mean.count > 0.0 {
-                logs_of_means.add(mean.value(0.0).max(0.02).ln());
-            }
-            for sum in sums(history, span.periods).filter(|sum| sum.is_finite()) {
-                share.add(f64::from(u8::from(sum > 0.0)));
-                if sum > 0.0 {
-                    logs_of_sizes.add(sum.ln());
+            for &y in history.iter().filter(|y| y.is_finite()) {
+                mean.add(y);
+                share.add(f64::from(u8::from(y > 0.0)));
+                if y > 0.0 {
+                    logs_of_sizes.add(y.ln());
                 }
+            }
+            if mean.count > 0.0 {
+                logs_of_means.add(mean.value(0.0).max(LEAST_POOLED_MEAN).ln());
             }
         }
         Self { mean: logs_of_means.value(0.0).exp(), size: logs_of_sizes.value(0.0).exp(), share: share.value(0.5) }
@@ -107,11 +108,6 @@ impl Average {
     fn value(&self, without: f64) -> f64 {
         if self.count > 0.0 { self.sum / self.count } else { without }
     }
-}
-
-/// What every `periods` periods that follow each other took; NaN where one is not known.
-fn sums(history: &[f64], periods: usize) -> impl DoubleEndedIterator<Item = f64> {
-    history.windows(periods).map(|window| window.iter().sum())
 }
 
 /// A law with few parameters.
@@ -152,37 +148,34 @@ impl Shape {
     }
 }
 
-/// The laws of a span of one series.
+/// The laws of a period of one series.
 #[derive(Debug)]
 pub(super) struct Components {
     lot: f64,
     shapes: [Shape; MEANS + HURDLES],
-    /// Sums of the past in lots, the latest first; NaN is not known.
+    /// The past in lots, the latest first; NaN is not known.
     past: Vec<f64>,
-    /// How much a sum of the past counts: sums that overlap tell the same more than once.
-    share_of_sum: f64,
 }
 
 impl Components {
     /// From the periods before an origin; `None` where none is known.
-    pub(super) fn of(history: &[f64], span: Span, pool: &Pool) -> Option<Self> {
+    pub(super) fn of(history: &[f64], pool: &Pool) -> Option<Self> {
         let most = history.iter().copied().filter(|y| y.is_finite()).reduce(f64::max)?;
         let lot = (most / MOST_LOTS).ceil().max(1.0);
-        let periods = span.periods as f64;
-        let past: Vec<f64> = sums(history, span.periods).rev().map(|sum| (sum / lot).ceil()).collect();
+        let past: Vec<f64> = history.iter().rev().map(|y| (y / lot).ceil()).collect();
         let known = history.iter().rev().map(|y| y / lot);
         let (total, count) = discounted(known.clone(), 1.0);
         let long_mean = (total + POOL_PRIOR * pool.mean / lot) / (count + POOL_PRIOR);
-        let with_demand = past.iter().map(|&sum| if sum.is_nan() { sum } else { f64::from(u8::from(sum > 0.0)) });
-        let (demands, spans) = discounted(with_demand.clone(), 1.0);
-        let long_share = (demands + pool.share) / (spans + 1.0);
-        let taken: f64 = past.iter().filter(|sum| sum.is_finite()).sum();
+        let with_demand = past.iter().map(|&y| if y.is_nan() { y } else { f64::from(u8::from(y > 0.0)) });
+        let (demands, periods) = discounted(with_demand.clone(), 1.0);
+        let long_share = (demands + pool.share) / (periods + 1.0);
+        let taken: f64 = past.iter().filter(|y| y.is_finite()).sum();
         let size = (taken + (pool.size / lot).max(1.0)) / (demands + 1.0);
         let mut shapes = [Shape::Spread { mean: long_mean, shape: 1.0 }; MEANS + HURDLES];
         let mut places = shapes.iter_mut();
         for discount in MEAN_DISCOUNTS {
             let (sum, count) = discounted(known.clone(), discount);
-            let mean = (periods * (sum + MEAN_PRIOR * long_mean) / (count + MEAN_PRIOR)).max(LEAST_MEAN);
+            let mean = ((sum + MEAN_PRIOR * long_mean) / (count + MEAN_PRIOR)).max(LEAST_MEAN);
             for (shape, place) in MEAN_SHAPES.into_iter().zip(places.by_ref()) {
                 *place = Shape::Spread { mean, shape };
             }
@@ -194,10 +187,10 @@ impl Components {
                 *place = Shape::Hurdle { share, excess: (size - 1.0).max(LEAST_EXCESS), shape };
             }
         }
-        Some(Self { lot, shapes, past, share_of_sum: 1.0 / periods })
+        Some(Self { lot, shapes, past })
     }
 
-    /// P(the span takes `pieces`), by law.
+    /// P(the period takes `pieces`), by law.
     pub(super) fn probabilities(&self, pieces: f64) -> [f64; COMPONENTS] {
         let lots = (pieces / self.lot).ceil();
         // Saturates; what lies beyond the longest law has no probability worth telling apart.
@@ -209,18 +202,18 @@ impl Components {
         let smooth = SMOOTHERS.iter().map(|&law| probabilities[law]).sum::<f64>() / SMOOTHERS.len() as f64;
         for (p, discount) in probabilities[MEANS + HURDLES..].iter_mut().zip(EMPIRICAL_DISCOUNTS) {
             let mut same = 0.0;
-            let all = self.each_past(discount, |sum, weight| same += if sum == lots { weight } else { 0.0 });
+            let all = self.each_past(discount, |y, weight| same += if y == lots { weight } else { 0.0 });
             *p = (same + EMPIRICAL_PRIOR * smooth) / (all + EMPIRICAL_PRIOR);
         }
         probabilities
     }
 
-    /// Calls `take` with each known sum of the past and its weight; gives the sum of weights.
+    /// Calls `take` with each known period of the past and its weight; gives the sum of weights.
     fn each_past(&self, discount: f64, mut take: impl FnMut(f64, f64)) -> f64 {
-        let (mut weight, mut all) = (self.share_of_sum, 0.0);
-        for &sum in &self.past {
-            if sum.is_finite() {
-                take(sum, weight);
+        let (mut weight, mut all) = (1.0, 0.0);
+        for &y in &self.past {
+            if y.is_finite() {
+                take(y, weight);
                 all += weight;
             }
             weight *= discount;
@@ -236,12 +229,12 @@ impl Components {
         for (discount, weight) in EMPIRICAL_DISCOUNTS.into_iter().zip(&weights[MEANS + HURDLES..]) {
             let all = self.each_past(discount, |_, _| ());
             let of_each = weight / (all + EMPIRICAL_PRIOR);
-            self.each_past(discount, |sum, weight| of_past.push((sum, weight * of_each)));
+            self.each_past(discount, |y, weight| of_past.push((y, weight * of_each)));
             for law in SMOOTHERS {
                 of_shapes[law] += of_each * EMPIRICAL_PRIOR / SMOOTHERS.len() as f64;
             }
         }
-        let largest = self.past.iter().copied().filter(|sum| sum.is_finite()).fold(0.0, f64::max);
+        let largest = self.past.iter().copied().filter(|y| y.is_finite()).fold(0.0, f64::max);
         let mean = self.shapes.iter().map(|shape| shape.mean()).fold(0.0, f64::max);
         let length = ((64.0 + 2.0 * largest + 16.0 * mean) as usize).min(MOST_ENTRIES);
         let mut pmf = vec![0.0; length];
@@ -250,8 +243,8 @@ impl Components {
             pmf.iter_mut().zip(shape.entries()).for_each(|(sum, mass)| *sum += weight * mass);
             total += weight;
         }
-        for (sum, weight) in of_past {
-            if let Some(entry) = pmf.get_mut(sum as usize) {
+        for (lots, weight) in of_past {
+            if let Some(entry) = pmf.get_mut(lots as usize) {
                 *entry += weight;
             }
             total += weight;

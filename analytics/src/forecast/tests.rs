@@ -13,8 +13,8 @@ use super::*;
 
 const QUANTILES: [f64; 6] = [0.05, 0.5, 0.9, 0.95, 0.99, 0.999];
 
-fn all_quantiles(series: &[Vec<f64>], origins: &[usize], span: Span) -> Vec<Vec<Option<Vec<f64>>>> {
-    forecast(series, origins, span, |law| QUANTILES.iter().map(|&q| law.quantile(q)).chain([law.mean()]).collect())
+fn all_quantiles(series: &[Vec<f64>], origins: &[usize], ahead: usize) -> Vec<Vec<Option<Vec<f64>>>> {
+    forecast(series, origins, ahead, |law| QUANTILES.iter().map(|&q| law.quantile(q)).chain([law.mean()]).collect())
 }
 
 /// Rare demand for some pieces at once, at a rate of each series' own.
@@ -31,8 +31,7 @@ fn lumpy(count: usize, periods: usize) -> Vec<Vec<f64>> {
 fn a_cut_changes_no_earlier_forecast() {
     let series = lumpy(30, 40);
     let cut: Vec<Vec<f64>> = series.iter().map(|of| of[..33].to_vec()).collect();
-    let span = Span { ahead: 0, periods: 3 };
-    let (whole, before) = (all_quantiles(&series, &[30, 33, 39], span), all_quantiles(&cut, &[30, 33], span));
+    let (whole, before) = (all_quantiles(&series, &[30, 33, 39], 2), all_quantiles(&cut, &[30, 33], 2));
     for (whole, before) in whole.iter().zip(&before) {
         assert_eq!(whole[..2], before[..]);
     }
@@ -41,11 +40,11 @@ fn a_cut_changes_no_earlier_forecast() {
 #[test]
 fn series_that_begin_later_change_nothing_before() {
     let mut series = lumpy(20, 36);
-    let alone = all_quantiles(&series, &[24], Span::NEXT);
+    let alone = all_quantiles(&series, &[24], 0);
     let mut later = vec![f64::NAN; 36];
     later[30..].fill(4.0);
     series.push(later);
-    let beside = all_quantiles(&series, &[24], Span::NEXT);
+    let beside = all_quantiles(&series, &[24], 0);
     assert_eq!(beside[..20], alone[..]);
     assert_eq!(beside[20], [None]);
 }
@@ -54,7 +53,7 @@ fn series_that_begin_later_change_nothing_before() {
 fn quantiles_cover_what_they_say() {
     let series = lumpy(200, 48);
     let origins: Vec<usize> = (36..48).collect();
-    let found = all_quantiles(&series, &origins, Span::NEXT);
+    let found = all_quantiles(&series, &origins, 0);
     let mut within = [0.0; 6];
     for (of, found) in series.iter().zip(&found) {
         for (&origin, found) in origins.iter().zip(found) {
@@ -73,7 +72,7 @@ fn quantiles_cover_what_they_say() {
 #[test]
 fn large_demand_is_counted_in_lots() {
     let series = vec![(0..30).map(|n| 1e9 + f64::from(n % 3) * 1e8).collect::<Vec<f64>>()];
-    let found = all_quantiles(&series, &[29], Span::NEXT);
+    let found = all_quantiles(&series, &[29], 0);
     let found = found[0][0].as_ref().unwrap();
     assert!(found[1] > 9e8 && found[1] < 1.4e9, "{found:?}");
     assert!((found[6] / 1.1e9 - 1.0).abs() < 0.3, "{found:?}");
@@ -81,8 +80,26 @@ fn large_demand_is_counted_in_lots() {
 
 #[test]
 fn a_part_without_demand_stays_without() {
-    let found = all_quantiles(&vec![vec![0.0; 24]; 10], &[23], Span::NEXT);
+    let found = all_quantiles(&vec![vec![0.0; 24]; 10], &[23], 0);
     assert!(found.iter().all(|of| of[0].as_ref().unwrap()[..4] == [0.0; 4]));
+}
+
+#[test]
+fn a_level_covers_lead_and_review() {
+    let law = |mean: f64| Forecast { law: crate::demand::poisson(mean).unwrap(), lot: 1.0 };
+    // One period without lead: the quantile of demand.
+    for q in QUANTILES {
+        assert_eq!(Cover::of(&law(3.0), 0.0, 1.0).level(q), law(3.0).quantile(q), "{q}");
+    }
+    // By the definition: the last piece that is taken often enough for the time it lies there.
+    let (lead, both) = (crate::demand::poisson(4.0).unwrap(), crate::demand::poisson(6.0).unwrap());
+    let worth = |piece: i64| both.cdf(piece - 1) < (1.0 - 0.1 / 3.0) * lead.cdf(piece - 1);
+    let level = Cover::of(&law(2.0), 2.0, 1.0).level(0.9) as i64;
+    assert!(worth(level) && !worth(level + 1), "{level}");
+    // A day of thirty more is between none and all of a period more.
+    let levels = [0.0, 0.3, 1.0].map(|more| Cover::of(&law(20.0), more, 1.0).level(0.9));
+    assert!(levels[0] < levels[1] && levels[1] < levels[2], "{levels:?}");
+    assert_eq!(Cover::of(&Forecast { law: DemandLaw::zero(), lot: 1.0 }, 2.0, 1.0).level(0.99), 0.0);
 }
 
 fn row(ts: &str, part: &str, depot: &str, quantity: f64) -> Consumption {
@@ -119,9 +136,9 @@ proptest! {
     fn quantiles_are_in_order(
         series in prop::collection::vec(prop::collection::vec(prop_oneof![3 => Just(0.0), 2 => 0.0..40.0_f64, 1 => Just(f64::NAN)], 14), 1..6),
         origin in 1..14_usize,
-        periods in 1..4_usize,
+        ahead in 0..4_usize,
     ) {
-        for found in all_quantiles(&series, &[origin], Span { ahead: 0, periods }).iter().flatten().flatten() {
+        for found in all_quantiles(&series, &[origin], ahead).iter().flatten().flatten() {
             prop_assert!(found[..6].is_sorted() && found.iter().all(|q| q.is_finite() && *q >= 0.0));
         }
     }

@@ -5,8 +5,8 @@ use super::components::COMPONENTS;
 /// Steps of expectation and maximisation: weights still move a little then, which shrinks them towards their start.
 const STEPS: usize = 40;
 
-/// How much of a series' own back-tested log score counts towards its weights: sums that overlap and periods next to each
-/// other tell less than independent ones.
+/// How much of a series' own back-tested log score counts towards its weights: periods next to each other tell less
+/// than independent ones.
 const OWN_SCORE: f64 = 0.3;
 
 /// A probability below this counts as this: one surprise does not silence a law for good.

@@ -2,14 +2,15 @@
 //! order up to at the start of each of the last periods, from the consumption before it.
 //!
 //! A depot that the supplier delivers to covers what it takes from one order to the arrival of the next: lead and review. A
-//! forward depot with a lane from a hub covers review and the days of the lane; its hub covers what all such depots order
+//! forward depot with a lane from a hub covers the days of the lane and review; its hub covers what all such depots order
 //! until its own next arrival: they order first, so that is lead and review less the order that has just gone.
 //!
-//! `quantile` is the probability that demand in that time stays within the level.
+//! `quantile` is an ambition that is the same at every part and depot, not the quantile of demand at each: see
+//! [`Cover::level`].
 
 use std::{collections::BTreeMap, path::Path};
 
-use harbinger_analytics::forecast::{Forecast, Histories, Span, forecast};
+use harbinger_analytics::forecast::{Cover, Histories, forecast};
 use harbinger_bundle::{
     Bundle,
     results::{LevelRow, write_levels},
@@ -40,7 +41,7 @@ pub(super) struct Arguments {
     /// Periods between two orders
     #[arg(long, value_name = "PERIODS", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=120))]
     review: u16,
-    /// For which probabilities of no shortage, such as .5,.9
+    /// How sure each level is to last, one number for all parts and depots; such as .5,.9
     #[arg(long, value_delimiter = ',', required = true, value_parser = quantile)]
     quantiles: Vec<f64>,
 }
@@ -82,42 +83,42 @@ pub(super) fn rolling(folder: &Path, arguments: &Arguments, out: &Path) -> anyho
     Ok(())
 }
 
-/// Series that cover the same time, so that they are forecast together.
+/// Series that are forecast together: they cover the same time, in periods.
 struct Group<'a> {
     places: Vec<(&'a PartId, &'a DepotId)>,
     series: Vec<Vec<f64>>,
-    /// Whole periods to cover.
-    periods: usize,
-    /// Share of one more.
-    share: f64,
+    lead: f64,
+    review: f64,
 }
 
-impl Group<'_> {
+impl<'a> Group<'a> {
+    fn of(lead: f64, review: f64) -> Self {
+        Self { places: Vec::new(), series: Vec::new(), lead, review }
+    }
+
+    fn push(&mut self, part: &'a PartId, depot: &'a DepotId, series: Vec<f64>) {
+        self.places.push((part, depot));
+        self.series.push(series);
+    }
+
     fn levels(&self, origins: &[usize], quantiles: &[f64]) -> Levels {
-        let levels = |law: &Forecast| quantiles.iter().map(|&q| law.quantile(q)).collect();
-        let span = Span { ahead: 0, periods: self.periods };
-        if self.share == 0.0 {
-            return forecast(&self.series, origins, span, levels);
-        }
-        let shorter = forecast(&self.series, origins, span, Forecast::clone);
-        let longer = forecast(&self.series, origins, Span { ahead: 0, periods: self.periods + 1 }, Forecast::clone);
-        let between = |(a, b): (Option<Forecast>, Option<Forecast>)| Some(levels(&a?.blend(&b?, self.share)));
-        shorter.into_iter().zip(longer).map(|(a, b)| a.into_iter().zip(b).map(between).collect()).collect()
+        forecast(&self.series, origins, 0, |law| {
+            let cover = Cover::of(law, self.lead, self.review);
+            quantiles.iter().map(|&quantile| cover.level(quantile)).collect()
+        })
     }
 }
 
 /// Depots that the supplier delivers to, forward depots by the days of their lane, and hubs that serve them.
 fn groups<'a>(bundle: &'a Bundle, histories: &'a Histories, arguments: &Arguments) -> Vec<Group<'a>> {
-    let (lead, review) = (usize::from(arguments.lead), usize::from(arguments.review));
+    let (lead, review) = (f64::from(arguments.lead), f64::from(arguments.review));
     let lanes = lanes(bundle);
-    let group = |periods: usize, share| Group { places: Vec::new(), series: Vec::new(), periods, share };
-    let mut supplied = group(lead + review, 0.0);
+    let mut supplied = Group::of(lead, review);
     let mut by_days: BTreeMap<u64, Group<'a>> = BTreeMap::new();
     let mut of_hubs: BTreeMap<(&PartId, &DepotId), Vec<f64>> = BTreeMap::new();
     for ((part, depot), series) in histories.places.iter().zip(&histories.series) {
         let Some(&(hub, days)) = lanes.get(depot) else {
-            supplied.places.push((part, depot));
-            supplied.series.push(series.clone());
+            supplied.push(part, depot, series.clone());
             continue;
         };
         let extra = days / arguments.period.days();
@@ -128,7 +129,7 @@ fn groups<'a>(bundle: &'a Bundle, histories: &'a Histories, arguments: &Argument
         let of_hub = of_hubs.entry((part, hub)).or_insert_with(|| vec![f64::NAN; series.len()]);
         of_hub.iter_mut().zip(series).for_each(|(sum, &y)| *sum = added(*sum, y));
     }
-    let mut serving = group((lead + review - 1).max(1), 0.0);
+    let mut serving = Group::of((lead - review).max(0.0), review);
     // A hub that has demand of its own, too, covers both from one stock.
     for ((part, hub), mut series) in of_hubs {
         if let Some(place) = supplied.places.iter().position(|&(p, d)| p == part && d == hub) {
@@ -136,8 +137,7 @@ fn groups<'a>(bundle: &'a Bundle, histories: &'a Histories, arguments: &Argument
             let own = supplied.series.remove(place);
             series.iter_mut().zip(own).for_each(|(sum, y)| *sum = added(*sum, y));
         }
-        serving.places.push((part, hub));
-        serving.series.push(series);
+        serving.push(part, hub, series);
     }
     by_days.into_values().chain([supplied, serving]).filter(|group| !group.places.is_empty()).collect()
 }
