@@ -163,6 +163,21 @@ impl Feature {
         }
     }
 
+    /// Whether the number is about the values of a signal.
+    #[must_use]
+    pub fn is_of_signal(&self) -> bool {
+        !matches!(
+            self,
+            Self::MidEvents(_)
+                | Self::LongEvents(_)
+                | Self::SinceEvent(_)
+                | Self::Staleness
+                | Self::DeviceAge
+                | Self::PieceAge(_)
+                | Self::ComponentAge
+        )
+    }
+
     /// What the number is, in words.
     #[must_use]
     pub fn words(&self, windows: &Windows) -> String {
@@ -368,15 +383,27 @@ impl FeatureSpace {
         });
     }
 
-    /// The whole buckets of the baseline that are over at `t`: from the last replacement on, or from the first reading.
+    /// The whole buckets of the baseline that are over at `t`.
     fn baseline(&self, known: &Known<'_>, t: Timestamp) -> Option<TimeRange> {
-        let Windows { step, baseline, .. } = self.windows;
-        let begin = match baseline_begin(known.maintenance, t) {
+        let begin = self.healthy_from(known, t)?;
+        let to = (begin + self.windows.baseline).min(t);
+        Some(TimeRange { from: begin, to }).filter(|range| range.from < range.to)
+    }
+
+    /// After what time buckets show the device since it was new or repaired: the last replacement, or the first reading.
+    pub(crate) fn healthy_from(&self, known: &Known<'_>, t: Timestamp) -> Option<Timestamp> {
+        let step = self.windows.step;
+        Some(match baseline_begin(known.maintenance, t) {
             // The bucket of the replacement holds what was before it.
             Some(replaced) => replaced.ceil_to(step),
             None => known.readings.times.first()?.ceil_to(step) - step,
-        };
-        Some(TimeRange { from: begin, to: (begin + baseline).min(t) }).filter(|range| range.from < range.to)
+        })
+    }
+
+    /// The signals that show how a device is, and not how it is set.
+    pub(crate) fn measured(&self) -> impl Iterator<Item = &SignalId> {
+        let is_setting = |signal: &SignalId| self.regimes.as_ref().is_some_and(|regimes| regimes.is_setting(signal));
+        self.signals.iter().filter(move |signal| !is_setting(signal))
     }
 
     fn staleness(&self, readings: &Readings, t: Timestamp) -> f64 {
@@ -389,7 +416,7 @@ impl FeatureSpace {
 }
 
 /// Samples of a signal in `(from, to]`, straight from the readings.
-fn tail_of(readings: &Readings, signal: &SignalId, from: Timestamp, to: Timestamp) -> Summary {
+pub(crate) fn tail_of(readings: &Readings, signal: &SignalId, from: Timestamp, to: Timestamp) -> Summary {
     let start = readings.times.partition_point(|&ts| ts <= from);
     let end = readings.times.partition_point(|&ts| ts <= to);
     if start >= end {

@@ -6,11 +6,16 @@
 //! conformal prediction with Mondrian categories: Vovk, Gammerman and Shafer 2005, section 4.5; out-of-fold as in Barber et
 //! al. 2021, *Predictive inference with the jackknife+*).
 
-use harbinger_core::Duration;
+use harbinger_core::{Duration, Timestamp};
 use serde::{Deserialize, Serialize};
+
+pub(super) mod wear;
+
+use wear::Wear;
 
 use crate::{
     boosting::{Boosting, BoostingOptions, Objective, Table},
+    features::{Feature, FeatureSpace, Known},
     survival::RemainingLife,
 };
 
@@ -28,8 +33,8 @@ const FITS: u64 = 3;
 pub(super) struct LifeRow<'a> {
     /// Features.
     pub features: &'a [f64],
-    /// Hours to the failure, at most the cap; `None` where neither is known.
-    pub hours: Option<f64>,
+    /// Hours to the failure, at most the cap.
+    pub hours: f64,
     /// The fold of its device.
     pub fold: usize,
 }
@@ -38,6 +43,7 @@ pub(super) struct LifeRow<'a> {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LifeModel {
+    inputs: Inputs,
     /// Their mean is the prediction, in hours.
     fits: Vec<Boosting>,
     /// Ranges of predictions, rising.
@@ -53,6 +59,40 @@ struct Range {
     low: f64,
     middle: f64,
     high: f64,
+}
+
+/// What remaining life is told by: wear, and of the family's features those that are about no signal; or all of those where
+/// wear was not found.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Inputs {
+    wear: Option<Wear>,
+    /// Places of features in rows of the family.
+    others: Vec<usize>,
+}
+
+impl Inputs {
+    pub(super) fn new(space: &FeatureSpace, wear: Option<Wear>) -> Self {
+        let counts = |feature: &Feature| wear.is_none() || !feature.is_of_signal();
+        let others = (0..space.width()).filter(|&place| counts(&space.features[place])).collect();
+        Self { wear, others }
+    }
+
+    fn width(&self) -> usize {
+        self.wear.as_ref().map_or(0, Wear::width) + self.others.len()
+    }
+
+    /// The row that remaining life is told by.
+    ///
+    /// * `row`: of the family's features at `t`.
+    pub(super) fn row(&self, space: &FeatureSpace, row: &[f64], known: &Known<'_>, t: Timestamp) -> Vec<f64> {
+        let mut told = Vec::with_capacity(self.width());
+        if let Some(wear) = &self.wear {
+            wear.tell(space, known, t, &mut told);
+        }
+        told.extend(self.others.iter().map(|&place| row[place]));
+        told
+    }
 }
 
 fn options(rows: usize) -> BoostingOptions {
@@ -79,19 +119,18 @@ impl LifeModel {
         known as f64 >= KNOWN_SHARE * lives.len() as f64 && known >= ROWS_IN_RANGE
     }
 
-    /// Learns from rows of at least two folds; `None` where it cannot.
-    pub(super) fn fit(rows: &[LifeRow<'_>], cap: Duration, seed: u64) -> Option<Self> {
-        let known: Vec<(LifeRow<'_>, f64)> = rows.iter().filter_map(|row| Some((*row, row.hours?))).collect();
-        let folds = known.iter().map(|(row, _)| row.fold + 1).max().unwrap_or(0);
+    /// Learns from rows of at least two folds, which `inputs` gave; `None` where it cannot.
+    pub(super) fn fit(inputs: Inputs, rows: &[LifeRow<'_>], cap: Duration, seed: u64) -> Option<Self> {
+        let folds = rows.iter().map(|row| row.fold + 1).max().unwrap_or(0);
         if folds < 2 {
             return None;
         }
-        let options = BoostingOptions { seed, ..options(known.len()) };
-        let ones = vec![1.0; known.len()];
+        let options = BoostingOptions { seed, ..options(rows.len()) };
+        let ones = vec![1.0; rows.len()];
         let columns = |used: &dyn Fn(usize) -> bool| -> (Vec<&[f64]>, Vec<f64>) {
-            known.iter().filter(|(row, _)| used(row.fold)).map(|(row, hours)| (row.features, *hours)).unzip()
+            rows.iter().filter(|row| used(row.fold)).map(|row| (row.features, row.hours)).unzip()
         };
-        let mut pairs: Vec<(f64, f64)> = Vec::with_capacity(known.len());
+        let mut pairs: Vec<(f64, f64)> = Vec::with_capacity(rows.len());
         let mut trees = 0;
         for fold in 0..folds {
             let (inside, outside) = (columns(&|other| other != fold), columns(&|other| other == fold));
@@ -110,7 +149,17 @@ impl LifeModel {
                 Boosting::fit(Table { rows: &all, labels: &hours, weights: &ones }, None, &[], &options).ok()
             })
             .collect();
-        Some(Self { fits: fits?, ranges: ranges(pairs, cap.hours()) })
+        Some(Self { inputs, fits: fits?, ranges: ranges(pairs, cap.hours()) })
+    }
+
+    /// The row that [`LifeModel::predict`] takes: see [`Inputs::row`].
+    pub(super) fn row(&self, space: &FeatureSpace, row: &[f64], known: &Known<'_>, t: Timestamp) -> Vec<f64> {
+        self.inputs.row(space, row, known, t)
+    }
+
+    /// How far before *t* a row looks beside the family's features.
+    pub(super) fn lookback(&self, space: &FeatureSpace) -> Duration {
+        self.inputs.wear.as_ref().map_or(Duration::ZERO, |_| wear::lookback(space))
     }
 
     /// Remaining life in hours, at most `cap`.
@@ -124,11 +173,14 @@ impl LifeModel {
         RemainingLife { mean, p05, p50, p95 }
     }
 
-    /// Whether it fits rows of so many features: a file may have been damaged or made by hand.
+    /// Whether it fits a family's rows of so many features: a file may have been damaged or made by hand.
     pub(super) fn is_sound(&self, width: usize) -> bool {
         let numbers = |range: &Range| [range.upto, range.low, range.middle, range.high].iter().all(|n| n.is_finite());
-        !self.fits.is_empty()
-            && self.fits.iter().all(|fit| fit.width() == width && fit.is_sound())
+        let inputs = &self.inputs;
+        inputs.others.iter().all(|&place| place < width)
+            && inputs.wear.as_ref().is_none_or(Wear::is_sound)
+            && !self.fits.is_empty()
+            && self.fits.iter().all(|fit| fit.width() == inputs.width() && fit.is_sound())
             && !self.ranges.is_empty()
             && self.ranges.iter().all(numbers)
             && self.ranges.is_sorted_by(|a, b| a.upto <= b.upto)
@@ -191,11 +243,10 @@ mod tests {
     fn learn(rows: &[(Vec<f64>, f64, usize)]) -> LifeModel {
         let row = |(features, hours, device): &'_ (Vec<f64>, f64, usize)| (features.clone(), *hours, device % 5);
         let owned: Vec<(Vec<f64>, f64, usize)> = rows.iter().map(row).collect();
-        let rows: Vec<LifeRow<'_>> = owned
-            .iter()
-            .map(|(features, hours, fold)| LifeRow { features, hours: Some(*hours), fold: *fold })
-            .collect();
-        LifeModel::fit(&rows, CAP, 1).unwrap()
+        let rows: Vec<LifeRow<'_>> =
+            owned.iter().map(|(features, hours, fold)| LifeRow { features, hours: *hours, fold: *fold }).collect();
+        let inputs = Inputs { wear: None, others: vec![0, 1, 2] };
+        LifeModel::fit(inputs, &rows, CAP, 1).unwrap()
     }
 
     #[test]
@@ -227,7 +278,7 @@ mod tests {
     fn a_damaged_one_is_noticed() {
         let fitted = learn(&devices(0..10));
         let mut again: LifeModel = serde_json::from_str(&serde_json::to_string(&fitted).unwrap()).unwrap();
-        assert!(again == fitted && again.is_sound(3) && !again.is_sound(4));
+        assert!(again == fitted && again.is_sound(3) && !again.is_sound(2));
         again.ranges.clear();
         assert!(!again.is_sound(3));
     }

@@ -141,6 +141,14 @@ pub enum ComponentModel {
 }
 
 impl ComponentModel {
+    /// What was learnt of remaining life.
+    pub(super) fn life(&self) -> Option<&LifeModel> {
+        match self {
+            Self::Learnt { life, .. } => life.as_ref(),
+            Self::Lifetime { .. } | Self::Rate { .. } => None,
+        }
+    }
+
     /// The family of the predictor in a word.
     #[must_use]
     pub fn name(&self) -> &'static str {
@@ -314,7 +322,12 @@ impl Model {
     /// How far before *t* a score at *t* looks.
     #[must_use]
     pub fn lookback(&self) -> Duration {
-        self.families.iter().map(|family| family.space.windows.lookback()).max().unwrap_or(Duration::from_days(31))
+        let of_life = |family: &Family| {
+            let lives = family.components.values().filter_map(ComponentModel::life);
+            lives.map(|life| life.lookback(&family.space)).max().unwrap_or_default()
+        };
+        let of = |family: &Family| family.space.windows.lookback().max(of_life(family));
+        self.families.iter().map(of).max().unwrap_or(Duration::from_days(31))
     }
 
     /// How much from its begin on the baseline of a device takes at most.

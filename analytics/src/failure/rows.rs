@@ -9,7 +9,7 @@ use harbinger_core::{
 };
 use rayon::prelude::*;
 
-use super::{Subject, grid};
+use super::{Subject, grid, life::Inputs};
 use crate::features::{FeatureSpace, Known};
 
 /// Most cells, rows by features, that a component is learnt from: 32 MB. Beyond that the healthy only repeat themselves.
@@ -166,16 +166,40 @@ pub(super) fn fill(
     space: &FeatureSpace,
     cohorts: &BTreeMap<HardwareModelId, Timeline>,
 ) {
+    each_known(rows, subjects, space, cohorts, |row, known| {
+        let device_row = space.device_row(known, row.t);
+        row.features = space.complete(&device_row, known, component, row.t);
+    });
+}
+
+/// Turns the features of rows, which are in order of subject, into what remaining life is told by.
+pub(super) fn tell(
+    rows: &mut [Row],
+    subjects: &[Subject<'_>],
+    inputs: &Inputs,
+    space: &FeatureSpace,
+    cohorts: &BTreeMap<HardwareModelId, Timeline>,
+) {
+    each_known(rows, subjects, space, cohorts, |row, known| {
+        row.features = inputs.row(space, &row.features, known, row.t);
+    });
+}
+
+/// Calls for each row with what is known of its subject.
+fn each_known(
+    rows: &mut [Row],
+    subjects: &[Subject<'_>],
+    space: &FeatureSpace,
+    cohorts: &BTreeMap<HardwareModelId, Timeline>,
+    call: impl Fn(&mut Row, &Known<'_>) + Sync,
+) {
     rows.par_chunk_by_mut(|a, b| a.subject == b.subject).for_each(|rows| {
         let Some(first) = rows.first() else { return };
         let subject = &subjects[first.subject];
         let readings = space.view(&subject.history.readings);
         let timeline = Timeline::of(&readings, space.windows.step);
         let known = known(subject, &readings, &timeline, cohorts);
-        for row in rows {
-            let device_row = space.device_row(&known, row.t);
-            row.features = space.complete(&device_row, &known, component, row.t);
-        }
+        rows.iter_mut().for_each(|row| call(row, &known));
     });
 }
 

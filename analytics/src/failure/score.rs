@@ -174,6 +174,8 @@ struct Waiting<'a> {
     predictor: &'a ComponentModel,
     t: Timestamp,
     row: Vec<f64>,
+    /// What remaining life is told by, where that was learnt.
+    life_row: Option<Vec<f64>>,
 }
 
 struct Scorer<'a> {
@@ -203,7 +205,8 @@ impl<'a> Scorer<'a> {
         for component in slots {
             let Some((component, predictor)) = self.family.components.get_key_value(*component) else { continue };
             let row = self.family.space.complete(&device_row, known, component, t);
-            waiting.push(Waiting { subject, component, predictor, t, row });
+            let life_row = predictor.life().map(|life| life.row(&self.family.space, &row, known, t));
+            waiting.push(Waiting { subject, component, predictor, t, row, life_row });
         }
     }
 
@@ -221,16 +224,16 @@ impl<'a> Scorer<'a> {
 
     fn prediction(&self, one: Waiting<'_>, (probabilities, score): (Vec<f64>, f64)) -> Prediction {
         let Self { model, family, .. } = self;
-        let Waiting { subject, component, predictor, t, row } = one;
+        let Waiting { subject, component, predictor, t, row, life_row } = one;
         let main = probabilities.first().copied().unwrap_or(0.0);
         let near = family.threshold.is_some_and(|threshold| main > KEEPS_FEATURES * threshold);
         Prediction {
             ts: t,
             device: subject.device.device.clone(),
             component: component.clone(),
-            rul: match predictor {
-                ComponentModel::Learnt { life: Some(life), .. } => life.predict(&row, model.rul_cap),
-                _ => remaining_life(&model.horizons, &probabilities, model.rul_cap),
+            rul: match predictor.life().zip(life_row) {
+                Some((life, row)) => life.predict(&row, model.rul_cap),
+                None => remaining_life(&model.horizons, &probabilities, model.rul_cap),
             },
             alarm: family.threshold.is_some_and(|threshold| main > threshold),
             probabilities,

@@ -20,9 +20,12 @@ use super::{
     forest::{Forest, ForestOptions},
     held_out::{HeldOut, calibrate, choose_threshold, score_held_out},
     kind_of, kinds,
-    life::{LifeModel, LifeRow},
+    life::{
+        Inputs, LifeModel, LifeRow,
+        wear::{Seen, Wear},
+    },
     model::{ComponentModel, FORMAT, Family, HorizonModel, Kind, Model, Ranker},
-    rows::{Row, all_rows, component_rows, failure_times, fill, forest_rows},
+    rows::{Row, all_rows, component_rows, failure_times, fill, forest_rows, tell},
 };
 use crate::{
     boosting::{Boosting, BoostingOptions, Table},
@@ -404,7 +407,7 @@ impl FamilyJob<'_> {
         let cap = self.options.rul_cap;
         let until = self.options.until;
         let most = LIFE_CELLS / space.width().max(1);
-        let mut rows = all_rows(self.subjects, members, component, self.every, until, most);
+        let rows = all_rows(self.subjects, members, component, self.every, until, most);
         let hours = |row: &Row| {
             let failures = failure_times(self.subjects[row.subject].history, component, until);
             match failures.into_iter().find(|&failed| failed > row.t) {
@@ -419,11 +422,17 @@ impl FamilyJob<'_> {
         if !LifeModel::can_learn(&lives) {
             return None;
         }
+        let known = rows.into_iter().zip(lives).filter_map(|(row, hours)| Some((row, hours?)));
+        let (mut rows, lives): (Vec<Row>, Vec<f64>) = known.unzip();
         fill(&mut rows, self.subjects, component, space, cohorts);
+        let seen = rows.iter().zip(&lives);
+        let seen = seen.map(|(row, &hours)| Seen { features: &row.features, device: row.subject, hours });
+        let inputs = Inputs::new(space, Wear::fit(space, &seen.collect::<Vec<_>>()));
+        tell(&mut rows, self.subjects, &inputs, space, cohorts);
         let rows = rows.iter().zip(lives);
         let rows: Vec<LifeRow<'_>> =
             rows.map(|(row, hours)| LifeRow { features: &row.features, hours, fold: folds[&row.subject] }).collect();
-        LifeModel::fit(&rows, cap, self.options.seed)
+        LifeModel::fit(inputs, &rows, cap, self.options.seed)
     }
 
     fn observed_failures(&self, component: &ComponentId, failing: &BTreeSet<usize>) -> usize {

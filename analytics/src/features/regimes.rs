@@ -3,7 +3,9 @@
 //! An engine at cruise and at take-off shows other temperatures, healthy or not; how far a value lies from what is usual in
 //! its regime says more than the value. A setting is a signal whose values lie in a few narrow groups with wide gaps between
 //! them, and which devices change often: a flag that rises with a fault and stays is none. Signals that follow the settings
-//! jump with them; so the narrowest comes first, and another one counts only where it parts regimes further.
+//! jump with them; so the one of the most groups comes first, of equals the narrowest, and another one counts only where it
+//! parts most regimes further: one that does so in a single regime, such as a coarse reading that wear moves over its step, is
+//! an effect and no setting.
 
 use std::collections::BTreeMap;
 
@@ -20,6 +22,8 @@ const WIDEST_GROUP: f64 = 0.25;
 const LEAST_SHARE: f64 = 0.01;
 /// How often, at least, one reading of a device lies in another group than the one before.
 const LEAST_CHANGES: f64 = 0.05;
+/// Least share of the regimes so far that a further setting parts.
+const LEAST_PARTED: f64 = 0.5;
 /// Readings that are looked at for groups.
 const LOOKED_AT: usize = 50_000;
 
@@ -57,13 +61,14 @@ impl Regimes {
         names.sort();
         names.dedup();
         let mut candidates: Vec<(f64, Setting)> = names.iter().filter_map(|name| setting(name, readings)).collect();
-        candidates.sort_by(|a, b| a.0.total_cmp(&b.0));
-        let (mut settings, mut known) = (Vec::new(), Vec::new());
+        candidates.sort_by(|a, b| b.1.borders.len().cmp(&a.1.borders.len()).then(a.0.total_cmp(&b.0)));
+        // Without a setting all readings are of one regime.
+        let (mut settings, mut known) = (Vec::new(), vec![Vec::new()]);
         for (_, candidate) in candidates {
             settings.push(candidate);
-            let parted = frequent(&settings, readings);
-            if parted.len() > known.len() {
-                known = parted;
+            let finer = frequent(&settings, readings);
+            if parted(&finer) as f64 >= LEAST_PARTED * known.len() as f64 {
+                known = finer;
             } else {
                 settings.pop();
             }
@@ -75,10 +80,15 @@ impl Regimes {
         let mut regimes = Self { settings, known, usual: Vec::new() };
         regimes.usual = names
             .into_iter()
-            .filter(|name| !regimes.settings.iter().any(|setting| setting.signal == **name))
+            .filter(|name| !regimes.is_setting(name))
             .map(|name| (name.clone(), regimes.moments(name, readings)))
             .collect();
         Some(regimes)
+    }
+
+    /// Whether a signal is one of the settings that part regimes.
+    pub(crate) fn is_setting(&self, signal: &SignalId) -> bool {
+        self.settings.iter().any(|setting| setting.signal == *signal)
     }
 
     /// The regime at each reading; `None` where a setting is missing or the regime was not seen when they were found.
@@ -132,6 +142,12 @@ impl Regimes {
 
 fn groups_at(settings: &[Setting], readings: &Readings, place: usize) -> Option<Vec<usize>> {
     settings.iter().map(|setting| setting.group(*readings.column(&setting.signal)?.get(place)?)).collect()
+}
+
+/// How many regimes, told by all groups but the last, the last one parts.
+fn parted(finer: &[Vec<usize>]) -> usize {
+    let same = |a: &Vec<usize>, b: &Vec<usize>| a[..a.len() - 1] == b[..b.len() - 1];
+    finer.chunk_by(same).filter(|of_one| of_one.len() > 1).count()
 }
 
 /// The combinations of groups that enough readings show, in order.
@@ -226,6 +242,22 @@ mod tests {
         assert!(mean(&heat[350..]) - mean(&heat[..50]) > 1.5, "the drift stands out");
         assert!(heat.iter().all(|value| value.abs() < 5.0), "no jump is left");
         assert_eq!(told.column(&id("speed")), fleet[2].column(&id("speed")));
+    }
+
+    #[test]
+    fn a_coarse_reading_that_wear_moves_over_its_step_in_one_regime_parts_none() {
+        let mut readings = Readings::default();
+        for n in 0..600_usize {
+            let gear = n * 7 % 3;
+            let wear = n as f64 / 600.0 + (n % 5) as f64 * 0.1;
+            let ratio = [0.02, if wear > 0.5 { 0.03 } else { 0.02 }, 0.03][gear];
+            let ts = Timestamp::from_millis(0) + Duration::from_hours(n as i64);
+            let load = [10.0, 50.0][n / 3 % 2];
+            readings.push(ts, &[(id("gear"), gear as f64 * 10.0), (id("load"), load), (id("ratio"), ratio)]);
+        }
+        let regimes = Regimes::find(&[&readings]).unwrap();
+        let settings: Vec<&str> = regimes.settings.iter().map(|setting| setting.signal.as_str()).collect();
+        assert_eq!((settings.as_slice(), regimes.known.len()), (["gear", "load"].as_slice(), 6));
     }
 
     #[test]
