@@ -120,7 +120,7 @@ pub enum ComponentModel {
         /// What the rows that it learnt from were like.
         reference: Reference,
         /// Remaining life, where devices are run until they fail.
-        life: Option<LifeModel>,
+        life: Option<Box<LifeModel>>,
     },
     /// Too few failures to learn from: a lifetime distribution in days of age.
     Lifetime {
@@ -144,7 +144,7 @@ impl ComponentModel {
     /// What was learnt of remaining life.
     pub(super) fn life(&self) -> Option<&LifeModel> {
         match self {
-            Self::Learnt { life, .. } => life.as_ref(),
+            Self::Learnt { life, .. } => life.as_deref(),
             Self::Lifetime { .. } | Self::Rate { .. } => None,
         }
     }

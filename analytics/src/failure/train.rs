@@ -234,7 +234,10 @@ impl FamilyJob<'_> {
             let Trained { component, rankers, held_out: HeldOut { failures, .. }, life, usual, reference } = trained;
             let horizons = rankers.into_iter().zip(calibrations);
             let horizons = horizons.map(|(ranker, calibration)| HorizonModel { ranker, calibration }).collect();
-            components.insert(component, ComponentModel::Learnt { failures, horizons, life, usual, reference });
+            components.insert(
+                component,
+                ComponentModel::Learnt { failures, horizons, life: life.map(Box::new), usual, reference },
+            );
         }
         Family { kind: kind.to_owned(), space, threshold, components, quality }
     }

@@ -122,10 +122,7 @@ fn groups<'a>(bundle: &'a Bundle, histories: &'a Histories, arguments: &Argument
             continue;
         };
         let extra = days / arguments.period.days();
-        let of_days =
-            by_days.entry(days.to_bits()).or_insert_with(|| group(review + extra.floor() as usize, extra.fract()));
-        of_days.places.push((part, depot));
-        of_days.series.push(series.clone());
+        by_days.entry(days.to_bits()).or_insert_with(|| Group::of(extra, review)).push(part, depot, series.clone());
         let of_hub = of_hubs.entry((part, hub)).or_insert_with(|| vec![f64::NAN; series.len()]);
         of_hub.iter_mut().zip(series).for_each(|(sum, &y)| *sum = added(*sum, y));
     }
