@@ -59,11 +59,23 @@ fn best_by_pieces(prepared: &Prepared<'_>, most: Option<u32>) -> Result<Vec<Opti
     Ok(best)
 }
 
-/// The upper concave hull of the best, from no pieces on, as far as a piece gives at least `least`.
-pub(super) fn hull(prepared: &Prepared<'_>, least: f64) -> Result<Vec<Efficient>, Error> {
+/// The best that is found for each number of pieces, where one more piece gives anything.
+pub(super) fn efficient(prepared: &Prepared<'_>) -> Result<Vec<Efficient>, Error> {
+    let mut best = f64::NEG_INFINITY;
+    let mut points: Vec<Efficient> = best_by_pieces(prepared, None)?.into_iter().flatten().collect();
+    points.retain(|point| {
+        let rises = point.value > best;
+        best = best.max(point.value);
+        rises
+    });
+    Ok(points)
+}
+
+/// The upper concave hull of efficient points, from no pieces on, as far as a piece gives at least `least`.
+pub(super) fn hull(points: &[Efficient], least: f64) -> Vec<Efficient> {
     let slope = |a: &Efficient, b: &Efficient| (b.value - a.value) / f64::from(b.pieces - a.pieces);
     let mut hull: Vec<Efficient> = Vec::new();
-    for point in best_by_pieces(prepared, None)?.into_iter().flatten() {
+    for &point in points {
         while let [.., before, last] = hull.as_slice() {
             if slope(before, last) > slope(last, &point) {
                 break;
@@ -74,7 +86,7 @@ pub(super) fn hull(prepared: &Prepared<'_>, least: f64) -> Result<Vec<Efficient>
     }
     let worth = hull.windows(2).take_while(|pair| slope(&pair[0], &pair[1]) >= least).count();
     hull.truncate(worth + 1);
-    Ok(hull)
+    hull
 }
 
 /// The levels behind a point of the frontier.

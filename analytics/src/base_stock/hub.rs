@@ -80,7 +80,7 @@ impl Hub {
         let most = self.pipeline.pmf().len() as i64;
         let last = (first + i64::from(self.pack_size)).min(most.max(first));
         let beyond = first + i64::from(self.pack_size) - last;
-        let sum: f64 = (first..last).map(|position| self.pipeline.cdf(position - 1)).sum();
+        let sum = (first..last).fold(0.0, |sum, position| sum + self.pipeline.cdf(position - 1));
         (sum + beyond as f64) / f64::from(self.pack_size)
     }
 }

@@ -9,12 +9,14 @@ use rayon::prelude::*;
 
 use super::{
     Efficient, Error, Evaluation, Item, Levels, Measure, Method,
-    frontier::{group_values, hull, levels},
+    frontier::{efficient, group_values, hull, levels},
     steps::Prepared,
 };
 
+mod few;
 mod greedy;
 
+use few::Ways;
 use greedy::{Position, crossing};
 
 /// What is wanted, for each group the sum over its claims of weight times measure.
@@ -49,6 +51,8 @@ const SAMPLE: usize = 32;
 const FLOOR_MARGIN: f64 = 4.0;
 /// And is divided by this where it was too high.
 const FLOOR_STEP: f64 = 1e3;
+/// Items up to which all ways to join them are looked at.
+const FEW: usize = 12;
 /// Times that weights of several targets are moved.
 const MOST_ROUNDS: usize = 16;
 /// A gap that ends it.
@@ -91,6 +95,8 @@ fn claims(item: &Item) -> impl Iterator<Item = &super::Claim> {
 struct Frontier {
     cost: f64,
     points: Vec<Efficient>,
+    /// Also those off the hull, where the items are few.
+    all: Vec<Efficient>,
     /// For each point what each group counts.
     values: Vec<f64>,
 }
@@ -199,18 +205,25 @@ impl<'a> Problem<'a> {
         if counts { lower } else { 0.0 }
     }
 
+    /// Whether all ways to join the items can be looked at.
+    fn are_few(&self) -> bool {
+        self.groups == 1 && self.items.len() <= FEW
+    }
+
     fn frontiers(&self, weights: &[f64], floor: f64) -> Result<Vec<Frontier>, Error> {
         self.items
             .par_iter()
             .map(|item| {
                 let least = (floor * item.unit_cost).max(least_gain(item, weights));
                 let prepared = Prepared::new(item, weights, least)?;
-                let points = hull(&prepared, least)?;
+                let all = efficient(&prepared)?;
+                let points = hull(&all, least);
                 let values = match self.groups {
                     1 => points.iter().map(|point| point.value / weights[0]).collect(),
                     groups => group_values(&prepared, &points, groups)?,
                 };
-                Ok(Frontier { cost: item.unit_cost, points, values })
+                let all = if self.are_few() { all } else { Vec::new() };
+                Ok(Frontier { cost: item.unit_cost, points, all, values })
             })
             .collect()
     }
@@ -256,12 +269,15 @@ impl<'a> Problem<'a> {
             if !position.advance(frontiers, &goal, weights)? {
                 return Ok(None);
             }
-            let levels = self.levels(frontiers, weights, floor, &position)?;
+            let chosen: Vec<Efficient> = frontiers.iter().zip(&position.places).map(|(f, &p)| f.points[p]).collect();
+            let levels = self.levels(&chosen, weights, floor)?;
             let totals = self.exact_totals(&levels)?;
             let missing = self.missing(&totals);
             if missing.iter().all(|&missing| missing <= 0.0) {
                 let reckoned = position.totals.iter().sum();
-                return Ok(Some(Planned { levels, cost: position.cost, totals, reckoned }));
+                let found = Planned { levels, cost: position.cost, totals, reckoned };
+                let better = if self.are_few() { self.join(frontiers, weights, floor, &found)? } else { None };
+                return Ok(Some(better.unwrap_or(found)));
             }
             if let Goal::Totals(raised) = &mut goal {
                 for ((raised, missing), total) in raised.iter_mut().zip(&missing).zip(&position.totals) {
@@ -282,20 +298,38 @@ impl<'a> Problem<'a> {
         }
     }
 
-    fn levels(
+    /// A better plan than `known` from all ways to join the items.
+    fn join(
         &self,
         frontiers: &[Frontier],
         weights: &[f64],
         floor: f64,
-        position: &Position,
-    ) -> Result<Vec<Levels>, Error> {
-        let chosen: Vec<(&Item, &Frontier, usize)> =
-            self.items.iter().zip(frontiers).zip(&position.places).map(|((i, f), &p)| (i, f, p)).collect();
-        chosen
-            .into_par_iter()
-            .map(|(item, frontier, place)| {
+        known: &Planned,
+    ) -> Result<Option<Planned>, Error> {
+        let most = if let Goal::Budget(budget) = self.goal { *budget } else { known.cost };
+        let Some(ways) = Ways::join(frontiers, most) else { return Ok(None) };
+        let mut wanted = if let Goal::Totals(targets) = self.goal { targets[0] } else { 0.0 };
+        for _ in 0..MOST_CORRECTIONS {
+            let way = if let Goal::Budget(_) = self.goal { ways.best() } else { ways.cheapest(wanted) };
+            let Some((points, cost, reckoned)) = way else { return Ok(None) };
+            let levels = self.levels(&points, weights, floor)?;
+            let totals = self.exact_totals(&levels)?;
+            let missing: f64 = self.missing(&totals).iter().sum();
+            if missing <= 0.0 {
+                return Ok(Some(Planned { levels, cost, totals, reckoned }));
+            }
+            wanted = reckoned + missing;
+        }
+        Ok(None)
+    }
+
+    fn levels(&self, chosen: &[Efficient], weights: &[f64], floor: f64) -> Result<Vec<Levels>, Error> {
+        self.items
+            .par_iter()
+            .zip(chosen)
+            .map(|(item, point)| {
                 let least = (floor * item.unit_cost).max(least_gain(item, weights));
-                levels(&Prepared::new(item, weights, least)?, &frontier.points[place])
+                levels(&Prepared::new(item, weights, least)?, point)
             })
             .collect()
     }

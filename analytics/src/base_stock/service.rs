@@ -71,7 +71,7 @@ impl<'a> Evaluation<'a> {
         let (of, level) = (&self.item.cells[cell], self.levels.cells[cell]);
         match of.place {
             Place::Hub => self.hub_within_limit(days),
-            Place::Depot { .. } => Ok(self.masses(of, days, level)?.iter().sum::<f64>().min(1.0)),
+            Place::Depot { .. } => Ok(self.masses(of, days, level)?.iter().fold(0.0, |sum, mass| sum + mass).min(1.0)),
         }
     }
 
@@ -117,7 +117,7 @@ impl<'a> Evaluation<'a> {
         let end = self.end(pipeline);
         let masses = self.masses(of, 0.0, end)?;
         let beyond = masses.iter().enumerate().skip(level as usize + 1).rev();
-        Ok(beyond.map(|(n, mass)| (n - level as usize) as f64 * mass).sum())
+        Ok(beyond.fold(0.0, |sum, (n, mass)| sum + (n - level as usize) as f64 * mass))
     }
 
     /// What is counted of a cell.

@@ -311,7 +311,7 @@ proptest! {
         let mut of = item(&rates, &vec![order_days; rates.len()], resupply_days, Measure::Backorders);
         of.pack_size = pack_size;
         let levels = Levels { hub, cells: vec![level; rates.len()] };
-        let more_here = Levels { cells: vec![level + 1; rates.len()], ..levels };
+        let more_here = Levels { hub, cells: vec![level + 1; rates.len()] };
         let more_there = Levels { hub: hub + 1, ..levels.clone() };
         for more in [more_here, more_there] {
             let before = Evaluation::new(&of, &levels, Method::Exact).unwrap();
