@@ -65,8 +65,9 @@ fn quantiles_cover_what_they_say() {
     for (within, q) in within.iter().zip(QUANTILES) {
         assert!(*within >= q - 0.015, "{within} of demand within the quantile {q}");
     }
-    // Sizes are at most 6: a sharp law does not go far beyond.
-    assert!(found.iter().flatten().all(|q| q.as_ref().unwrap()[3] <= 8.0));
+    // Sizes are 1 to 6: a sharp law does not go far beyond.
+    let p95: Vec<f64> = found.iter().flatten().flatten().map(|found| found[3]).collect();
+    assert!(p95.iter().sum::<f64>() / p95.len() as f64 <= 6.5, "{p95:?}");
 }
 
 #[test]
