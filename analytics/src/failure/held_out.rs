@@ -153,7 +153,7 @@ pub(super) fn choose_threshold(
             within_budget(&mut rows, &cuts, per_1000_device_months * device_months / 1000.0)
         }
     };
-    let at = threshold.and_then(|threshold| cuts.iter().take_while(|cut| cut.threshold >= threshold).last());
+    let at = threshold.and_then(|threshold| cuts.iter().take_while(|cut| cut.lowest > threshold).last());
     let brier =
         ranked.iter().map(|r| r.weight * (r.score - f64::from(u8::from(r.failed))).powi(2)).sum::<f64>() / weight;
     let base_rate = failing / weight;
@@ -172,7 +172,10 @@ pub(super) fn choose_threshold(
 
 /// A threshold and what it gives on held-out rows.
 struct Cut {
+    /// Midway between the lowest probability that alarms and the highest that does not.
     threshold: f64,
+    /// The lowest probability that alarms.
+    lowest: f64,
     f1: f64,
     precision: f64,
     recall: f64,
@@ -189,6 +192,7 @@ fn cuts(ranked: &[Scored], failing: f64) -> Vec<Cut> {
         if next < row.score {
             cuts.push(Cut {
                 threshold: f64::midpoint(row.score, next),
+                lowest: row.score,
                 f1: 2.0 * hits / (alarms + failing),
                 precision: hits / alarms,
                 recall: hits / failing,
@@ -263,8 +267,8 @@ mod tests {
 
     #[test]
     fn a_cheap_visit_lowers_the_threshold_to_the_ratio_of_costs() {
-        let (threshold, quality) = chosen("cost=50:100");
-        assert_eq!(threshold, 0.5);
+        let (threshold, quality) = chosen("cost=55:100");
+        assert_eq!(threshold, 0.55);
         assert_eq!((quality.precision, quality.recall), (0.5, 1.0), "rows of .9, .9, .8 and .6");
     }
 
