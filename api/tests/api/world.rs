@@ -87,7 +87,7 @@ impl Control for TestControl {
         Ok(again.map(|(probabilities, score)| Recomputed { probabilities, score }))
     }
     async fn scoreboard(&self, _: &TenantId, _: TimeRange) -> Result<Vec<Standing>, ControlError> {
-        Err(ControlError::Conflict("too many predictions".to_owned()))
+        Ok(Vec::new())
     }
     async fn maintenance_recorded(
         &self,

@@ -135,7 +135,8 @@ fn live_rows_equal_scored_rows(client: &Client, bundle: &Folder, tenant: &str, d
 
 /// Every version answers for its own predictions and the failures of its time, counted here again from the lists.
 fn the_scoreboard_counts_what_came_of_predictions(client: &Client) {
-    let standings = client.items("/api/v1/scoreboard").unwrap();
+    let scoreboard = client.get("/api/v1/scoreboard").unwrap().json().unwrap();
+    let standings = scoreboard["items"].as_array().unwrap();
     let maintenance = client.items("/api/v1/maintenance").unwrap();
     let time = |value: &Value, key: &str| text(value, key).parse::<Timestamp>().unwrap();
     let mut found = 0;
