@@ -60,13 +60,14 @@ fn aggregated(series: &[f64], level: usize) -> f64 {
     best_smoothing(&sums) / level as f64
 }
 
-/// Exponential smoothing with the constant that made the least squared errors, by golden section. Two values have one error
-/// whatever the constant is: then it is the middle one.
+/// Exponential smoothing with the constant that made the least squared errors, by golden section. Where all constants
+/// serve alike, as with two values, it is the middle one.
 fn best_smoothing(values: &[f64]) -> f64 {
     let ratio = (5.0_f64.sqrt() - 1.0) / 2.0;
     let (mut low, mut high) = CONSTANTS.into_inner();
-    if values.len() < 3 {
-        return exponential_smoothing(values, f64::midpoint(low, high));
+    let middle = f64::midpoint(low, high);
+    if [low, high].into_iter().all(|constant| squared_errors(values, constant) == squared_errors(values, middle)) {
+        return exponential_smoothing(values, middle);
     }
     let (mut left, mut right) = (high - ratio * (high - low), low + ratio * (high - low));
     let (mut at_left, mut at_right) = (squared_errors(values, left), squared_errors(values, right));
