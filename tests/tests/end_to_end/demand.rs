@@ -99,3 +99,20 @@ fn what_cannot_be_forecast_is_told() {
         refused(path, &[&levels[..], &[".9"][..]].concat(), 1, word);
     }
 }
+
+#[test]
+fn stock_for_a_target_asks_for_no_periods() {
+    let fleet = crate::fleet::small("acme", 3, 42);
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("stock.csv");
+    let arguments = ["stock", fleet.argument(), "--target", "fill=0.95", "--out", out.to_str().unwrap()];
+    let ended = harbinger(&arguments).unwrap();
+    assert!(ended.status.success(), "{}", String::from_utf8_lossy(&ended.stderr));
+    let text = std::fs::read_to_string(&out).unwrap();
+    assert!(text.starts_with("part,depot,target,fill_rate,expected_backorders,within_limit\n"), "{text}");
+    assert!(text.lines().count() > 3, "{text}");
+    let both =
+        [&arguments[..], &["--rolling", "2", "--period", "month", "--lead", "1", "--quantiles", ".9"][..]].concat();
+    assert_eq!(harbinger(&both).unwrap().status.code(), Some(2));
+    assert_eq!(harbinger(&["stock", fleet.argument(), "--out", "x"]).unwrap().status.code(), Some(2));
+}

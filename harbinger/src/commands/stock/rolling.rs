@@ -30,19 +30,19 @@ use crate::{
 #[group(id = "by-period", multiple = true)]
 pub(super) struct Arguments {
     /// Levels for each of the last N periods that there is consumption of, from the periods before it
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    #[arg(long, value_name = "N", required = false, requires_all = ["period", "lead", "quantiles"], value_parser = clap::value_parser!(u16).range(1..))]
     rolling: u16,
     /// What demand is counted by
-    #[arg(long, value_enum)]
+    #[arg(long, value_enum, required = false, requires = "rolling")]
     period: Period,
     /// Periods from an order at the supplier to its arrival
-    #[arg(long, value_name = "PERIODS", value_parser = clap::value_parser!(u16).range(0..=120))]
+    #[arg(long, value_name = "PERIODS", required = false, requires = "rolling", value_parser = clap::value_parser!(u16).range(0..=120))]
     lead: u16,
     /// Periods between two orders
     #[arg(long, value_name = "PERIODS", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=120))]
     review: u16,
     /// How sure each level is to last, one number for all parts and depots; such as .5,.9
-    #[arg(long, value_delimiter = ',', required = true, value_parser = quantile)]
+    #[arg(long, value_delimiter = ',', required = false, requires = "rolling", value_parser = quantile)]
     quantiles: Vec<f64>,
 }
 
