@@ -72,6 +72,10 @@ impl Compactor {
                     self.shared.compacting.store(false, Ordering::SeqCst);
                     // Whatever came of it: who waits for room must not wait for a compaction that has ended.
                     self.shared.room.send_replace(true);
+                    if done.is_ok() {
+                        // Nobody waits for the answer; a writer that is gone has nothing to compact.
+                        drop(self.send(Command::MindTheBound));
+                    }
                     match reply {
                         Some(reply) => drop(reply.send(done)),
                         None => self.report(done),

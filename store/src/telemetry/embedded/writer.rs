@@ -44,6 +44,9 @@ pub(super) enum Command {
     RemoveQuarantined(i64, Reply<bool>),
     /// Freezes the live layer of the tail.
     Freeze(Reply<()>),
+    /// Asks for another compaction where what arrived during the last one is beyond the bound by itself: while one runs no
+    /// append asks for it, and there may be no further append.
+    MindTheBound(Reply<()>),
     /// Applies changes of chunks.
     Install(Vec<DeviceChange>, Reply<()>),
     /// Deletes some log rows up to a sequence; whether there are more.
@@ -139,6 +142,11 @@ impl Writer {
                 Command::Append(batch, known, reply) => next = self.append(Caller { batch, known, reply }),
                 Command::RemoveQuarantined(id, reply) => drop(reply.send(self.remove_quarantined(id))),
                 Command::Freeze(reply) => drop(reply.send(self.freeze())),
+                Command::MindTheBound(reply) => {
+                    self.compact_at = self.shared.options.log_readings_max;
+                    self.mind_the_bound();
+                    drop(reply.send(Ok(())));
+                }
                 Command::Install(changes, reply) => drop(reply.send(self.install(changes))),
                 Command::TrimLog(through, reply) => drop(reply.send(self.trim_log(through))),
                 Command::Forget(devices, class, before, reply) => {
