@@ -187,6 +187,58 @@ pub fn write_levels<'a>(path: &Path, rows: impl Iterator<Item = LevelRow<'a>>) -
     })
 }
 
+/// A row of `policies.csv`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PolicyRow<'a> {
+    /// Which policy.
+    pub policy: &'a str,
+    /// Recall and precision of its alerts; empty where it has none.
+    pub alert_quality: &'a str,
+    /// Which seed.
+    pub seed: u64,
+    /// Mean value of the stock on hand and on the way.
+    pub stock_value: f64,
+    /// Share of failures that were served from the depot's shelf.
+    pub fill_rate: f64,
+    /// Share of failures whose part was at hand within what was promised.
+    pub within_limit: f64,
+    /// Emergency shipments in the time that counts.
+    pub emergency: u32,
+    /// Pieces moved between hub and depots in the time that counts.
+    pub transports: u32,
+    /// Cost of the time that counts.
+    pub total_cost: f64,
+}
+
+/// Writes `policies.csv` into a file that appears whole or not at all.
+///
+/// # Errors
+/// [`Error::Io`] with the path.
+pub fn write_policies<'a>(path: &Path, rows: impl Iterator<Item = PolicyRow<'a>>) -> Result<usize, Error> {
+    let header = [
+        "policy",
+        "alert_quality",
+        "seed",
+        "stock_value",
+        "fill_rate",
+        "within_limit",
+        "emergency",
+        "transports",
+        "total_cost",
+    ];
+    write_whole(path, &header.map(str::to_owned), rows, |out, row: PolicyRow<'_>| {
+        out.write_field(row.policy)?;
+        out.write_field(row.alert_quality)?;
+        out.write_field(row.seed.to_string())?;
+        for value in [row.stock_value, row.fill_rate, row.within_limit] {
+            out.write_field(value.to_string())?;
+        }
+        out.write_field(row.emergency.to_string())?;
+        out.write_field(row.transports.to_string())?;
+        out.write_field(row.total_cost.to_string())
+    })
+}
+
 type Out = csv::Writer<std::io::BufWriter<fs_err::File>>;
 
 /// Writes a file beside `path` and puts it in its place when it is whole and on disk.

@@ -14,6 +14,7 @@ pub(crate) mod restore;
 pub(crate) mod run;
 pub(crate) mod score;
 pub(crate) mod screen;
+pub(crate) mod simulate_policies;
 pub(crate) mod stock;
 pub(crate) mod train;
 

@@ -54,6 +54,8 @@ enum Command {
     Screen(commands::screen::Arguments),
     /// Choose what to keep of each part at hub and depots, for a target or a budget
     Stock(commands::stock::Arguments),
+    /// Compare policies of stock on a simulated service network: what does prediction save, at which quality of alerts?
+    SimulatePolicies(commands::simulate_policies::Arguments),
     /// Learn on a bundle's past or on some of its devices, predict the rest, and say how good it was
     Evaluate(commands::evaluate::Arguments),
     /// Forecast how many pieces of each part each depot will need, from consumption
@@ -104,6 +106,7 @@ fn dispatch(command: Command) -> anyhow::Result<()> {
         Command::Score(arguments) => commands::score::run(&arguments),
         Command::Screen(arguments) => commands::screen::run(&arguments),
         Command::Stock(arguments) => commands::stock::run(&arguments),
+        Command::SimulatePolicies(arguments) => commands::simulate_policies::run(&arguments),
         Command::Evaluate(arguments) => commands::evaluate::run(&arguments),
         Command::Demand(arguments) => commands::demand::run(&arguments),
     }

@@ -36,6 +36,7 @@ mod life;
 mod network;
 mod noise;
 mod options;
+pub mod policies;
 mod signals;
 mod simulation;
 

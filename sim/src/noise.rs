@@ -24,6 +24,10 @@ pub(crate) enum Purpose {
     Readings,
     /// What the device is used for, one position a block of hours.
     Regime,
+    /// What a model sees of the pieces of slot n, one position a piece.
+    Alert(u8),
+    /// When a model sees what is not there in slot n: position 0.
+    FalseAlarm(u8),
 }
 
 impl Purpose {
@@ -33,6 +37,8 @@ impl Purpose {
             Self::Traits => 64,
             Self::Readings => 65,
             Self::Regime => 66,
+            Self::Alert(n) => 128 + u64::from(n),
+            Self::FalseAlarm(n) => 192 + u64::from(n),
         }
     }
 }

@@ -23,6 +23,11 @@ fn exit_codes_tell_wrong_usage_from_failure() {
     check(&["score"], 2);
     check(&["train", "somewhere", "--horizons", "soon", "--out", "nowhere"], 2);
     check(&["replay", "/nowhere", "--speed", "fast"], 2);
+    check(&["simulate-policies", "--seeds", "1", "--out", "nowhere"], 2);
+    check(
+        &["simulate-policies", "--seeds", "2", "--report", "/nowhere/report.html", "--out", "/nowhere/policies.csv"],
+        1,
+    );
     check(&["train", "/nowhere", "--out", "nowhere"], 1);
     check(&["score", "/nowhere", "--models", "/nowhere", "--out", "nowhere"], 1);
     check(&["run", "--config", "/nowhere.toml"], 1);
@@ -48,6 +53,37 @@ fn a_back_test_is_a_page_of_pictures() {
     for (what, place) in [("reliability", "<circle class=\"dot\""), ("lead times", "<rect class=\"bar\"")] {
         assert!(drawn.contains(place), "no {what}");
     }
+    assert!(!drawn.contains("NaN") && !drawn.contains("undefined"), "a figure or a place that is none");
+}
+
+/// Policies compared: a row for each policy and seed, the bound below all, and a page of pictures.
+#[test]
+fn policies_are_compared_on_the_same_failures() {
+    let folder = tempfile::tempdir().unwrap();
+    let (file, page) = (folder.path().join("policies.csv"), folder.path().join("report.html"));
+    let (out, report) = (file.to_str().unwrap(), page.to_str().unwrap());
+    let ended = harbinger(&["simulate-policies", "--seeds", "2", "--report", report, "--out", out]).unwrap();
+    let said = String::from_utf8_lossy(&ended.stderr);
+    assert!(ended.status.success(), "{said}");
+    let table = String::from_utf8_lossy(&ended.stdout);
+    assert!(table.contains("vari_metric") && table.contains("0.9/0.8") && table.contains("worthless"), "{table}");
+    let text = std::fs::read_to_string(&file).unwrap();
+    let mut rows = text.lines().map(|line| line.split(',').collect::<Vec<&str>>());
+    let columns = "policy,alert_quality,seed,stock_value,fill_rate,within_limit,emergency,transports,total_cost";
+    assert_eq!(rows.next().unwrap().join(","), columns);
+    let rows: Vec<Vec<&str>> = rows.collect();
+    assert_eq!(rows.len(), 14, "seven policies under two seeds");
+    let cost = |row: &[&str]| row[8].parse::<f64>().unwrap();
+    for seed in ["1", "2"] {
+        let of_seed: Vec<&Vec<&str>> = rows.iter().filter(|row| row[2] == seed).collect();
+        let bound = of_seed.iter().find(|row| row[0] == "perfect").unwrap();
+        assert!(of_seed.iter().all(|row| cost(row) >= cost(bound)), "{of_seed:?}");
+    }
+    let text = std::fs::read_to_string(&page).unwrap();
+    assert!(!text.contains("src=\"") && !text.contains("@import"), "the page asks for something");
+    let Some(drawn) = browser::drawn(&page).unwrap() else { return };
+    let drawn = drawn.split("<script").next().unwrap();
+    assert_eq!(drawn.matches("<svg").count(), 4);
     assert!(!drawn.contains("NaN") && !drawn.contains("undefined"), "a figure or a place that is none");
 }
 
