@@ -5,6 +5,8 @@
 
 use crate::{demand::DemandLaw, inventory::CellCost};
 
+pub mod flow;
+
 /// A cell that may get pieces.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Cell<'a> {

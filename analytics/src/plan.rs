@@ -1,9 +1,10 @@
-//! The daily plan: which pieces leave the hub for which depot, what to buy, and why.
+//! The daily plan: which pieces move between hub and depots, what to buy, and why.
 //!
 //! A pure function of what is known at one instant: survival curves, stock, history of background demand, the network.
 //! Per part and depot it makes the law of demand over the time until the next decision could arrive, prices a piece too many
-//! and one too few, gives the hub's pieces where they are worth most, and orders what the system lacks. Parts are
-//! independent: they are planned in parallel and collected in order, so that the same input gives the same bytes.
+//! and one too few, moves pieces where they are worth most, and orders what the system lacks. Parts are
+//! independent: they are planned in parallel and collected in order, so that the same input gives the same bytes. What they
+//! share is settled at the end: lanes whose fixed cost must pay, and the money for purchases.
 //!
 //! **Invariant**: bad records are rejected and counted, never guessed at and never a reason to fail.
 //!
@@ -23,11 +24,15 @@ use serde::{Deserialize, Serialize};
 use crate::survival::SurvivalCurve;
 
 mod cells;
+mod forecasts;
 mod long_run;
+mod moves;
 mod network;
 mod part;
 mod quality;
+mod shared;
 
+pub use forecasts::{Newest, forecasts};
 pub use long_run::{LongRunCell, LongRunInput, LongRunPart, Promise, long_run};
 pub use quality::{DataQuality, Rejected};
 
@@ -72,6 +77,8 @@ pub struct StockPosition {
     pub reserved: i64,
     /// Owed.
     pub backorders: i64,
+    /// When pieces last came here; none where that is long ago or not known.
+    pub last_received: Option<Timestamp>,
 }
 
 impl StockPosition {
@@ -96,6 +103,12 @@ pub struct PlanOptions {
     pub holding_rate_per_year: f64,
     /// K: a piece that nobody has taken in this time goes back.
     pub keep: Duration,
+    /// Pieces that came to a depot stay at least so long (section 4.7).
+    pub settle: Duration,
+    /// A move between depots or back to the hub must gain so many times the transport there and back (section 4.7).
+    pub move_margin: f64,
+    /// Most money that a plan spends on purchases; without bound where it is none.
+    pub purchase_budget: Option<f64>,
     /// What it costs to bring one piece to a device from the hub at once, beside the lane's cost per piece.
     pub emergency_cost: f64,
     /// Variance of the factor that forecasts of one part share (phi), 0..=0.24. The default is a common relative error of
@@ -115,6 +128,9 @@ impl Default for PlanOptions {
             review: Duration::from_days(1),
             holding_rate_per_year: 0.25,
             keep: Duration::from_days(60),
+            settle: Duration::from_days(14),
+            move_margin: 2.0,
+            purchase_budget: None,
             emergency_cost: 100.0,
             common_factor: 0.04,
             supplier_lead: Duration::from_days(30),
@@ -146,22 +162,48 @@ pub struct PlanInput<'a> {
 pub struct TransferProposal {
     /// Which part.
     pub part: PartId,
-    /// The hub.
+    /// Why it moves.
+    pub kind: TransferKind,
+    /// Where pieces leave.
     pub from: DepotId,
-    /// The depot.
+    /// Where they arrive.
     pub to: DepotId,
     /// Pieces.
     pub quantity: u32,
-    /// Expected cost that it saves: the sum of the pieces' gains.
+    /// Expected cost that it saves.
     pub worth: f64,
     /// Transport.
     pub cost: f64,
     /// The devices behind it, most likely first.
     pub reasons: Vec<Reason>,
-    /// Expected cost of the cell if it is sent, transport of pieces that nobody needs included.
+    /// Expected cost of both ends if it is sent, transport of pieces that nobody needs included.
     pub cost_if_sent: f64,
-    /// Expected cost of the cell if not.
+    /// Expected cost of both ends if not.
     pub cost_if_not: f64,
+    /// The next-best use of one of these pieces; none where it would stay.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub second_best: Option<Alternative>,
+}
+
+/// Why pieces move.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TransferKind {
+    /// From the hub to a depot where they are likely to be needed.
+    Forward,
+    /// From a depot that can spare them to one that is short.
+    Lateral,
+    /// From a depot where they would lie too long back to the hub.
+    Return,
+}
+
+/// Another use of a piece.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Alternative {
+    /// Where it would go.
+    pub to: DepotId,
+    /// What it would save there, beside the plan as it is.
+    pub worth: f64,
 }
 
 /// A purchase that the system needs.
@@ -210,16 +252,36 @@ pub struct CellReport {
     pub background_mean: f64,
     /// On hand + on the way + on order - backorders, before the plan.
     pub position: i64,
-    /// Position that no further piece improves, if the hub had enough.
+    /// Position that no further piece improves, if there were enough of them.
     pub target: u32,
-    /// Pieces that the plan sends.
+    /// Pieces that the plan sends here.
     pub sent: u32,
+    /// Pieces that the plan takes from here.
+    pub taken: u32,
+    /// Why it gets no more.
+    pub verdict: Verdict,
+    /// What one more piece would save here after the plan; below zero where it would cost.
+    pub worth_of_next: f64,
     /// Expected cost after it.
     pub expected_cost: f64,
     /// H: cost of a piece too many.
     pub holding_cost: f64,
     /// pi: cost of a piece too few.
     pub shortage_cost: f64,
+}
+
+/// Why a depot gets no more pieces of a part.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verdict {
+    /// One more would cost more than it saves.
+    Enough,
+    /// No place that a lane leads from has a piece to spare.
+    NothingToSend,
+    /// The pieces that could have come are worth more where they go or lie.
+    WorthMoreElsewhere,
+    /// The shipment does not pay its fixed cost yet.
+    ShipmentWaits,
 }
 
 /// What to do, and why.
@@ -291,12 +353,15 @@ pub fn plan(input: &PlanInput<'_>) -> Plan {
         cells: Vec::new(),
         data_quality: DataQuality::default(),
     };
+    let (mut transfers, mut purchases) = (Vec::new(), Vec::new());
     for part in planned {
-        plan.transfers.extend(part.transfers);
-        plan.purchases.extend(part.purchases);
+        transfers.extend(part.transfers);
+        purchases.extend(part.purchases);
         plan.cells.extend(part.cells);
         quality.unusable_laws(part.unusable);
     }
+    plan.transfers = shared::pay_for_lanes(transfers, &network, &mut plan.cells);
+    plan.purchases = shared::keep_to_budget(purchases, input.options.purchase_budget);
     plan.data_quality = quality.finish(input.forecasts.len());
     plan
 }

@@ -30,7 +30,7 @@ use crate::{
         score_with_basis, train,
     },
     features::cadence,
-    plan::Plan,
+    plan::{Newest, Plan},
 };
 use reading::{Known, failures_until};
 
@@ -201,7 +201,7 @@ impl Worker {
         let (model, trained, failures) = self.model_at(tenant, &known, at).await?;
         let mut predictions = self.score_at(tenant, &known, &extents, &model, at, every).await?;
         let plan = if self.plan_is_due(tenant, at, &predictions).await? {
-            let newest = predictions.iter().filter(|p| p.ts == at).map(reading::Newest::of).collect();
+            let newest = predictions.iter().filter(|p| p.ts == at).map(Newest::of).collect();
             let reported = extents.iter().map(|extent| extent.device.clone()).collect();
             Some(planning::plan_at(&self.ledger, tenant, &known, &model, newest, reported, at).await?)
         } else {
@@ -210,7 +210,7 @@ impl Worker {
         let drift = if plan.is_some() { drift(&model, &predictions) } else { Vec::new() };
         let drift_is_new = !drift.is_empty() && !has_drifted(&mut *self.ledger.read().await?, tenant).await?;
         let behind_orders = plan.as_ref().map(predictions_behind).unwrap_or_default();
-        explain(&model, &mut predictions, |p| behind_orders.contains(&reading::id_of(p)));
+        explain(&model, &mut predictions, |p| behind_orders.contains(&p.id()));
         let standing = self.standing.entry(tenant.clone()).or_default();
         standing.model = Some(Arc::clone(&model));
         standing.last_readings = extents.iter().filter_map(|e| Some((e.device.clone(), e.readings?.1))).collect();

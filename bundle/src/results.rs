@@ -263,6 +263,17 @@ fn write_whole<R>(
     Ok(written)
 }
 
+/// Writes a text into a file that appears whole or not at all.
+///
+/// # Errors
+/// [`Error::Io`] with the path.
+pub fn write_text(path: &Path, text: &str) -> Result<(), Error> {
+    let part = path.with_extension("part");
+    fs_err::write(&part, text).map_err(Error::Io)?;
+    fs_err::File::open(&part).and_then(|file| file.sync_all()).map_err(Error::Io)?;
+    fs_err::rename(&part, path).map_err(Error::Io)
+}
+
 /// The times of a file with the columns `device` and `ts`.
 ///
 /// # Errors

@@ -54,6 +54,8 @@ enum Command {
     Screen(commands::screen::Arguments),
     /// Choose what to keep of each part at hub and depots, for a target or a budget
     Stock(commands::stock::Arguments),
+    /// Plan which pieces to move and to buy, as of a time of a bundle
+    Plan(commands::plan::Arguments),
     /// Compare policies of stock on a simulated service network: what does prediction save, at which quality of alerts?
     SimulatePolicies(commands::simulate_policies::Arguments),
     /// Learn on a bundle's past or on some of its devices, predict the rest, and say how good it was
@@ -106,6 +108,7 @@ fn dispatch(command: Command) -> anyhow::Result<()> {
         Command::Score(arguments) => commands::score::run(&arguments),
         Command::Screen(arguments) => commands::screen::run(&arguments),
         Command::Stock(arguments) => commands::stock::run(&arguments),
+        Command::Plan(arguments) => commands::plan::run(&arguments),
         Command::SimulatePolicies(arguments) => commands::simulate_policies::run(&arguments),
         Command::Evaluate(arguments) => commands::evaluate::run(&arguments),
         Command::Demand(arguments) => commands::demand::run(&arguments),

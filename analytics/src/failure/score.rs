@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use harbinger_core::{ComponentId, DeviceId, Duration, HardwareModelId, Timestamp, fleet::Fleet, history::Timeline};
+use harbinger_store::ledger::predictions::PredictionKey;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
@@ -72,6 +73,14 @@ pub struct Prediction {
     pub kind: Option<Arc<str>>,
     /// What it was made from, kept where asked for until it is known whether somebody will want its reasons.
     pub(crate) basis: Option<Basis>,
+}
+
+impl Prediction {
+    /// The id under which it is kept.
+    #[must_use]
+    pub fn id(&self) -> String {
+        PredictionKey { ts: self.ts, device: self.device.clone(), component: self.component.clone() }.encode()
+    }
 }
 
 /// The feature row of a prediction, and the place of the family in its model that says what the columns are.

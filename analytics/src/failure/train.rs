@@ -39,6 +39,9 @@ const MIN_FAILURES_FOR_FOREST: usize = 3;
 /// From this many failures on boosted trees compete: below, which ranks better on held-out devices is chance, and averages
 /// over many trees are the safer.
 const MIN_FAILURES_FOR_BOOSTING: usize = 20;
+/// Forests of the horizons beside the main one, which no alarm hangs on, have so many times fewer trees: they are most of the
+/// time that training takes.
+const OTHER_HORIZONS: u16 = 3;
 /// Most cells, rows by features, that remaining life is learnt from: 128 MB.
 const LIFE_CELLS: usize = 16_000_000;
 /// Prior of a component class without a failure: as if half a failure had been seen in ten device-years, an annual failure
@@ -386,7 +389,8 @@ impl FamilyJob<'_> {
         let labels: Vec<f64> = chosen.iter().map(|row| f64::from(u8::from(row.failed[horizon]))).collect();
         match kind {
             Kind::Forest => {
-                let trees = if outside.is_some() { forest.trees.div_ceil(2) } else { forest.trees };
+                let trees = if horizon == 0 { forest.trees } else { forest.trees.div_ceil(OTHER_HORIZONS) };
+                let trees = if outside.is_some() { trees.div_ceil(2) } else { trees };
                 let options = ForestOptions { trees, ..forest };
                 Some(Ranker::Forest(Forest::fit(&features, &labels, options, self.options.seed).ok()?))
             }

@@ -52,10 +52,10 @@ impl<'a> Cell<'a> {
         }
     }
 
-    /// Each slot's probability to need the part within `days`.
-    fn trials(&self, days: f64) -> Vec<Trial> {
+    /// Each slot's probability to need the part between two days from now.
+    fn trials(&self, from: f64, to: f64) -> Vec<Trial> {
         let trial = |slot: &&SlotForecast| Trial {
-            probability: slot.survival.window_probability(0.0, days).clamp(0.0, 1.0),
+            probability: slot.survival.window_probability(from, to).clamp(0.0, 1.0),
             quantity: slot.quantity,
         };
         self.slots.iter().map(trial).collect()
@@ -67,7 +67,12 @@ impl<'a> Cell<'a> {
 
     /// Law of demand within `days`: the slots' with their common factor, and the background.
     pub(super) fn demand(&self, days: f64, common: f64) -> Result<DemandLaw, demand::Error> {
-        Ok(common_factor(&self.trials(days), common)?.convolve(&self.background_over(days)?))
+        self.demand_between(0.0, days, common)
+    }
+
+    /// The same between two days from now.
+    pub(super) fn demand_between(&self, from: f64, to: f64, common: f64) -> Result<DemandLaw, demand::Error> {
+        Ok(common_factor(&self.trials(from, to), common)?.convolve(&self.background_over(to - from)?))
     }
 
     pub(super) fn background_over(&self, days: f64) -> Result<DemandLaw, demand::Error> {

@@ -95,6 +95,11 @@ impl<'a> Network<'a> {
         self.hubs.iter().filter(move |(_, of)| **of == hub).map(|(depot, _)| *depot)
     }
 
+    /// The lane from one depot to another.
+    pub(super) fn lane(&self, from: &DepotId, to: &DepotId) -> Option<&'a Lane> {
+        self.lanes.get(&(from, to)).copied()
+    }
+
     /// The way from a depot's hub; nothing at a hub itself.
     pub(super) fn way(&self, hub: &DepotId, depot: &DepotId) -> Way {
         let cost = |lane: Option<&&Lane>| lane.map(|lane| lane.cost_per_piece.unwrap_or(0.0));

@@ -1,4 +1,4 @@
-//! The plan of one part: its cells under each hub, the hub's pieces given out, the purchase.
+//! The plan of one part: its cells under each hub, the pieces that move between them, the purchase.
 
 use std::collections::BTreeMap;
 
@@ -8,14 +8,16 @@ use harbinger_core::{
 };
 
 use super::{
-    ByDepot, CellReport, DepotId, PlanInput, PurchaseProposal, SlotForecast, StockPosition, TransferProposal,
+    ByDepot, CellReport, DepotId, PlanInput, PurchaseProposal, SlotForecast, StockPosition,
     cells::{Cell, reasons},
+    moves::Moved,
     network::Network,
+    shared::{Bought, Sent},
 };
 use crate::{
     demand::{self, DemandLaw, Trial, common_factor, poisson},
     inventory::{CellCost, Holding},
-    placement::{self, PurchaseNeed, allocate_hub, order_quantity, pieces_per_cell},
+    placement::{PurchaseNeed, order_quantity},
 };
 
 /// Share of slots whose probability counts as usual; what is above is an alert, which will be over when the reserve is needed.
@@ -31,19 +33,21 @@ pub(super) struct Known<'k, 'a> {
 /// What the plan says of a part.
 #[derive(Default)]
 pub(super) struct Planned {
-    pub(super) transfers: Vec<TransferProposal>,
-    pub(super) purchases: Vec<PurchaseProposal>,
+    pub(super) transfers: Vec<Sent>,
+    pub(super) purchases: Vec<Bought>,
     pub(super) cells: Vec<CellReport>,
     /// Cells whose demand no law can hold.
     pub(super) unusable: Vec<String>,
 }
 
 /// A cell with its law and price.
-struct Priced<'a> {
-    cell: Cell<'a>,
-    demand: DemandLaw,
-    cost: CellCost,
-    position: i64,
+pub(super) struct Priced<'a> {
+    pub(super) cell: Cell<'a>,
+    pub(super) demand: DemandLaw,
+    pub(super) cost: CellCost,
+    pub(super) position: i64,
+    /// Pieces that may leave.
+    pub(super) movable: u32,
 }
 
 pub(super) fn plan_part<'a>(
@@ -69,11 +73,11 @@ pub(super) fn plan_part<'a>(
 }
 
 /// A part under one hub.
-struct Group<'p, 'a> {
-    input: &'p PlanInput<'a>,
-    network: &'p Network<'a>,
-    part: &'a Part,
-    hub: &'a DepotId,
+pub(super) struct Group<'p, 'a> {
+    pub(super) input: &'p PlanInput<'a>,
+    pub(super) network: &'p Network<'a>,
+    pub(super) part: &'a Part,
+    pub(super) hub: &'a DepotId,
     known: &'p Known<'p, 'a>,
 }
 
@@ -89,15 +93,16 @@ impl<'a> Group<'_, 'a> {
                 Err(_) => planned.unusable.push(unusable(depot)),
             }
         }
-        let sent = self.transfers(&cells, planned);
-        for (priced, sent) in cells.iter().zip(&sent) {
-            planned.cells.extend(self.report(priced, *sent));
+        let moved = self.moves(&cells);
+        planned.transfers.extend(self.transfers(&cells, &moved));
+        for place in 0..cells.len() {
+            planned.cells.extend(self.report(&cells, place, &moved));
         }
         planned.purchases.extend(self.purchase(&cells).map_err(|_| unusable(self.hub))?);
         Ok(())
     }
 
-    fn stock(&self, depot: &DepotId) -> Option<&'a StockPosition> {
+    pub(super) fn stock(&self, depot: &DepotId) -> Option<&'a StockPosition> {
         self.known.positions.and_then(|positions| positions.get(depot)).copied()
     }
 
@@ -114,54 +119,25 @@ impl<'a> Group<'_, 'a> {
         let cell = Cell::new(self.input, depot, way, window_days, slots, self.known.consumption);
         let demand = cell.demand(window_days, options.common_factor)?;
         let cost = cell.cost(self.input, self.network, self.part.unit_cost, lead_days);
-        let position = self.stock(depot).map_or(0, StockPosition::position);
-        Ok(Priced { cell, demand, cost, position })
-    }
-
-    /// Gives out the hub's pieces; returns how many each cell gets, in the order of `cells`.
-    fn transfers(&self, cells: &[Priced<'a>], planned: &mut Planned) -> Vec<u32> {
-        let available = self.stock(self.hub).map_or(0, StockPosition::available);
-        let places: Vec<placement::Cell<'_>> = cells
-            .iter()
-            .map(|priced| placement::Cell {
-                demand: &priced.demand,
-                cost: priced.cost,
-                // The hub's cell competes for the pieces on the hub's shelf: none is its own before.
-                position: if priced.cell.depot == self.hub { 0 } else { priced.position },
-                // H holds the way there and back already; sending now costs nothing more.
-                transport: 0.0,
-            })
-            .collect();
-        let given = allocate_hub(&places, available);
-        let pieces = pieces_per_cell(&given, cells.len());
-        for (place, (priced, &quantity)) in cells.iter().zip(&pieces).enumerate() {
-            if quantity == 0 || priced.cell.depot == self.hub {
-                continue;
-            }
-            let worth = given.iter().filter(|piece| piece.cell == place).map(|piece| piece.gain).sum();
-            let after = priced.position + i64::from(quantity);
-            planned.transfers.push(TransferProposal {
-                part: self.part.part.clone(),
-                from: self.hub.clone(),
-                to: priced.cell.depot.clone(),
-                quantity,
-                worth,
-                cost: priced.cell.way.cost_out * f64::from(quantity),
-                reasons: reasons(priced.cell.likely(priced.cell.window_days), self.input.options.reasons),
-                cost_if_sent: priced.cost.of_position(&priced.demand, after),
-                cost_if_not: priced.cost.of_position(&priced.demand, priced.position),
-            });
-        }
-        pieces
+        let stock = self.stock(depot);
+        let position = stock.map_or(0, StockPosition::position);
+        let settled = |stock: &&StockPosition| {
+            let received = stock.last_received.filter(|_| depot != self.hub);
+            stock.backorders == 0 && received.is_none_or(|at| at + options.settle <= self.input.as_of)
+        };
+        let movable = stock.filter(settled).map_or(0, StockPosition::available);
+        Ok(Priced { cell, demand, cost, position, movable })
     }
 
     /// What the plan saw of a cell; nothing where there is nothing to see.
-    fn report(&self, priced: &Priced<'a>, given: u32) -> Option<CellReport> {
+    fn report(&self, cells: &[Priced<'a>], place: usize, moved: &Moved) -> Option<CellReport> {
+        let priced = &cells[place];
         let cell = &priced.cell;
-        let sent = if cell.depot == self.hub { 0 } else { given };
         if cell.slots.is_empty() && priced.demand.mean() == 0.0 && self.stock(cell.depot).is_none() {
             return None;
         }
+        let (sent, taken) = (moved.to(place), moved.out_of(place));
+        let after = priced.position + i64::from(sent) - i64::from(taken);
         Some(CellReport {
             part: self.part.part.clone(),
             depot: cell.depot.clone(),
@@ -173,14 +149,17 @@ impl<'a> Group<'_, 'a> {
             position: priced.position,
             target: priced.cost.best_position(&priced.demand),
             sent,
-            expected_cost: priced.cost.of_position(&priced.demand, priced.position + i64::from(sent)),
+            taken,
+            verdict: self.verdict(cells, place, after),
+            worth_of_next: priced.cost.gain_of_next(&priced.demand, after),
+            expected_cost: priced.cost.of_position(&priced.demand, after),
             holding_cost: priced.cost.holding,
             shortage_cost: priced.cost.shortage,
         })
     }
 
     /// What the system under this hub should buy (section 4.5).
-    fn purchase(&self, cells: &[Priced<'a>]) -> Result<Option<PurchaseProposal>, demand::Error> {
+    fn purchase(&self, cells: &[Priced<'a>]) -> Result<Option<Bought>, demand::Error> {
         let options = self.input.options;
         let protection_days = self.supplier_lead_days() + options.review.days();
         let window_days = protection_days + mean_depot_days(cells);
@@ -210,7 +189,7 @@ impl<'a> Group<'_, 'a> {
         let cost_if_not = cost.of_position(&demand, usable);
         let cost_if_bought = cost.of_position(&demand, usable + i64::from(quantity));
         let likely = cells.iter().flat_map(|priced| priced.cell.likely(window_days));
-        Ok(Some(PurchaseProposal {
+        let proposal = PurchaseProposal {
             part: self.part.part.clone(),
             to: self.hub.clone(),
             quantity,
@@ -222,7 +201,9 @@ impl<'a> Group<'_, 'a> {
             demand_quantile,
             spatial_reserve,
             system_position,
-        }))
+        };
+        let (minimum, pack) = (self.part.minimum_order, self.part.pack_size);
+        Ok(Some(Bought { proposal, demand, price: cost, usable, unit_cost: self.part.unit_cost, minimum, pack }))
     }
 
     /// Shelf cost of a piece, and the price of a demand that waits for the supplier, weighted over cells by demand.
@@ -250,6 +231,13 @@ impl<'a> Group<'_, 'a> {
     /// Position that a depot wants after `days`, by its usual rate: today's alerts will be over then.
     fn reserve(&self, priced: &Priced<'a>, days: f64) -> Result<u32, demand::Error> {
         let cell = &priced.cell;
+        let demand = poisson(self.usual_mean(priced, days))?.convolve(&cell.background_over(cell.window_days)?);
+        Ok(priced.cost.best_position(&demand))
+    }
+
+    /// Expected demand of a cell's slots over a window that begins in `days`, without what only an alert explains.
+    fn usual_mean(&self, priced: &Priced<'a>, days: f64) -> f64 {
+        let cell = &priced.cell;
         let later = |slot: &&SlotForecast| {
             let hazard = |at: f64| slot.survival.cumulative_hazard(at);
             let p = -(hazard(days) - hazard(days + cell.window_days)).exp_m1();
@@ -259,9 +247,14 @@ impl<'a> Group<'_, 'a> {
         let mut all: Vec<f64> = self.known.slots.iter().map(later).collect();
         all.sort_by(f64::total_cmp);
         let usual = all.get((all.len() as f64 * USUAL_SHARE) as usize).copied().unwrap_or(f64::INFINITY);
-        let mean: f64 = cell.slots.iter().map(|slot| later(slot).min(usual)).sum();
-        let demand = poisson(mean)?.convolve(&cell.background_over(cell.window_days)?);
-        Ok(priced.cost.best_position(&demand))
+        cell.slots.iter().map(|slot| later(slot).min(usual)).sum()
+    }
+
+    /// Pieces a day that a cell takes when no alert is on, the background among them.
+    pub(super) fn usual_rate_per_day(&self, priced: &Priced<'a>) -> f64 {
+        let days = self.supplier_lead_days() + self.input.options.review.days();
+        let window = priced.cell.window_days.max(f64::MIN_POSITIVE);
+        self.usual_mean(priced, days) / window + priced.cell.background_mean(1.0)
     }
 }
 

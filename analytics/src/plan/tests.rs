@@ -11,6 +11,7 @@ use crate::{
 };
 
 mod long_run;
+mod moves;
 
 fn part_id(name: &str) -> PartId {
     PartId::parse(name).unwrap()
@@ -84,6 +85,7 @@ fn stock(at: &str, on_hand: i64) -> StockPosition {
         on_order: 0,
         reserved: 0,
         backorders: 0,
+        last_received: None,
     }
 }
 

@@ -6,7 +6,7 @@ use std::{
 };
 
 use harbinger_core::{
-    ComponentId, DeviceId, DeviceKey, Duration, TenantId, TimeRange, Timestamp,
+    DeviceId, DeviceKey, Duration, TenantId, TimeRange, Timestamp,
     fleet::{Failure, Fleet, Maintenance, MaintenanceAction, MaintenanceReason},
     history::DeviceHistory,
 };
@@ -17,8 +17,9 @@ use harbinger_store::{
 };
 
 use crate::{
-    failure::{Observed, Prediction, Subject},
+    failure::{Observed, Subject},
     features::baseline_begin,
+    plan::Newest,
 };
 
 /// Devices whose readings tell how often the fleet reports.
@@ -143,31 +144,6 @@ pub(super) fn subjects<'a>(
             Some(Subject { device, history, observed: Observed::of(device, seen) })
         })
         .collect()
-}
-
-/// The newest prediction of a slot, as far as a plan needs it.
-pub(super) struct Newest {
-    pub(super) device: DeviceId,
-    pub(super) component: ComponentId,
-    pub(super) probabilities: Vec<f64>,
-    pub(super) prediction_id: String,
-}
-
-/// The id under which a prediction will be kept.
-pub(super) fn id_of(prediction: &Prediction) -> String {
-    let Prediction { ts, device, component, .. } = prediction;
-    predictions::PredictionKey { ts: *ts, device: device.clone(), component: component.clone() }.encode()
-}
-
-impl Newest {
-    pub(super) fn of(prediction: &Prediction) -> Self {
-        Self {
-            device: prediction.device.clone(),
-            component: prediction.component.clone(),
-            probabilities: prediction.probabilities.clone(),
-            prediction_id: id_of(prediction),
-        }
-    }
 }
 
 /// The newest predictions at or before `at`, of slots that were scored within the last step.

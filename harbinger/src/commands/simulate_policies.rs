@@ -1,6 +1,10 @@
 //! `harbinger simulate-policies --out policies.csv`: what prediction-driven pre-positioning saves, at which quality of alerts.
 
-use std::{path::PathBuf, sync::Mutex, time::Instant};
+use std::{
+    path::{Path, PathBuf},
+    sync::Mutex,
+    time::Instant,
+};
 
 use harbinger_bundle::results::{PolicyRow, write_policies};
 use harbinger_sim::policies::{Comparison, Plan, Policy, Run, compare};
@@ -15,6 +19,9 @@ pub(crate) struct Arguments {
     /// Seeds to compare on, at least 2: each policy meets the same failures under each of them
     #[arg(long, default_value_t = 20, value_name = "N", value_parser = clap::value_parser!(u32).range(2..=100_000))]
     seeds: u32,
+    /// Seeds to choose settings on, at least 1; none of them is among those above
+    #[arg(long, default_value_t = 5, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    tuning_seeds: u32,
     /// Write a page of pictures: costs, paired differences, and curves of stock against service
     #[arg(long, value_name = "F.html")]
     report: Option<PathBuf>,
@@ -25,7 +32,16 @@ pub(crate) struct Arguments {
 
 /// Simulates, writes, tells.
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
-    let plan = Plan { curves: arguments.report.is_some(), ..Plan::usual(arguments.seeds) };
+    let plan = Plan {
+        tuning_seeds: arguments.tuning_seeds,
+        curves: arguments.report.is_some(),
+        ..Plan::usual(arguments.seeds)
+    };
+    // What cannot be written is better told before minutes of work than after.
+    for file in std::iter::once(&arguments.out).chain(&arguments.report) {
+        let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        anyhow::ensure!(folder.is_dir(), "there is no folder {} to write {} into", folder.display(), file.display());
+    }
     let started = Instant::now();
     let meter: Mutex<Option<Meter>> = Mutex::default();
     let compared = compare(&plan, &|done, total| {

@@ -1,6 +1,11 @@
 //! Base-stock levels by VARI-METRIC from estimated rates, and how a network is kept at its levels.
 
-use harbinger_analytics::base_stock::{Cell, Claim, Goal, Item, Measure, Place, optimise};
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use harbinger_analytics::base_stock::{Cell, Claim, Goal, Item, Levels as Chosen, Measure, Place, optimise};
 use harbinger_core::{DepotId, PartId, ids::InvalidId};
 
 use super::{Error, Network, Order, Part, Stock};
@@ -20,13 +25,17 @@ pub(crate) struct Levels {
 /// * `service`: the share, below 1. Demand counts by what missing it costs, so that the levels look at the same money as the outcome.
 /// * `hub`: the hub's level is raised by so many standard deviations of what it waits for; the levels themselves suppose that a
 ///   depot waits for the hub, while here it is served by an emergency shipment.
-pub(crate) fn levels(network: &Network, rates_per_day: &[f64], service: f64, hub: f64) -> Result<Levels, Error> {
+pub(crate) fn levels(
+    network: &Network,
+    rates_per_day: &[f64],
+    service: f64,
+    hub: f64,
+    known: &Known,
+) -> Result<Levels, Error> {
     let items = items(network, rates_per_day)?;
-    let all: f64 =
-        items.iter().flat_map(|item| &item.cells).flat_map(|cell| &cell.claims).map(|claim| claim.weight).sum();
-    let chosen = optimise(&items, &Goal::Totals(vec![service * all]))?;
+    let chosen = known.chosen(&items, rates_per_day, service)?;
     let mut levels = Levels { cells: vec![0; network.cells()], system: vec![0; network.parts.len()] };
-    for ((part, item), of_part) in items.iter().enumerate().zip(&chosen.levels) {
+    for ((part, item), of_part) in items.iter().enumerate().zip(chosen.iter()) {
         let deviation = (item.hub_rate_per_day() * item.resupply_days).sqrt();
         let at_hub = (f64::from(of_part.hub) + hub * deviation).round().max(0.0) as u32;
         for (depot, &level) in of_part.cells.iter().enumerate() {
@@ -35,6 +44,27 @@ pub(crate) fn levels(network: &Network, rates_per_day: &[f64], service: f64, hub
         levels.system[part] = at_hub + of_part.cells.iter().sum::<u32>();
     }
     Ok(levels)
+}
+
+/// Levels of one network that were chosen before: failures are the same under all settings of a policy, so that most are asked for
+/// again and again.
+#[derive(Debug, Default)]
+pub(crate) struct Known(Mutex<HashMap<Vec<u64>, Arc<Vec<Chosen>>>>);
+
+impl Known {
+    /// Of each part. Threads that ask at the same time may both reckon, and come to the same.
+    fn chosen(&self, items: &[Item], rates_per_day: &[f64], service: f64) -> Result<Arc<Vec<Chosen>>, Error> {
+        let asked: Vec<u64> = rates_per_day.iter().chain([&service]).map(|number| number.to_bits()).collect();
+        // Nothing can be half-way in the map when a thread panics.
+        if let Some(known) = self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&asked) {
+            return Ok(Arc::clone(known));
+        }
+        let claims = items.iter().flat_map(|item| &item.cells).flat_map(|cell| &cell.claims);
+        let all: f64 = claims.map(|claim| claim.weight).sum();
+        let chosen = Arc::new(optimise(items, &Goal::Totals(vec![service * all]))?.levels);
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(asked, Arc::clone(&chosen));
+        Ok(chosen)
+    }
 }
 
 fn items(network: &Network, rates_per_day: &[f64]) -> Result<Vec<Item>, InvalidId> {

@@ -3,7 +3,7 @@
 use rayon::prelude::*;
 
 use super::{
-    Controller, Error, Interval, Luck, Network, Policy, Quality, Settings, Span, Tally, interval,
+    Controller, Error, Interval, Luck, Network, Policy, Quality, Settings, Span, Tally, base_stock::Known, interval,
     network::DAYS_PER_YEAR, perfect::Perfect, predictive::Predictive, sba_ss::SbaSs, simulate, vari_metric::VariMetric,
 };
 
@@ -171,6 +171,7 @@ struct Job {
 /// Progress of the whole comparison.
 struct Work<'a> {
     plan: &'a Plan,
+    known: Known,
     done: std::sync::atomic::AtomicU64,
     total: u64,
     watch: &'a (dyn Fn(u64, u64) + Sync),
@@ -193,9 +194,10 @@ impl Work<'_> {
         let network = &self.plan.network;
         let mut controller: Box<dyn Controller + '_> = match job.policy {
             Policy::SbaSs => Box::new(SbaSs::new(job.settings)),
-            Policy::VariMetric => Box::new(VariMetric::new(job.settings)),
+            Policy::VariMetric => Box::new(VariMetric::new(job.settings, &self.known)),
             Policy::Predictive(quality) => {
-                Box::new(Predictive::new(network, job.settings, job.fallback, luck.alerts_of(quality)))
+                let alerts = luck.alerts_of(quality);
+                Box::new(Predictive::new(network, job.settings, job.fallback, alerts, &self.known))
             }
             Policy::Perfect => Box::new(Perfect::new(network, luck)),
         };
@@ -247,7 +249,7 @@ pub fn compare(plan: &Plan, watch: &(dyn Fn(u64, u64) + Sync)) -> Result<Compari
     let of_curves: usize = if plan.curves { Policy::ALL.iter().map(|&policy| services(policy).len()).sum() } else { 0 };
     let total =
         of_grids as u64 * u64::from(plan.tuning_seeds) + (Policy::ALL.len() + of_curves) as u64 * u64::from(plan.seeds);
-    let work = Work { plan, done: std::sync::atomic::AtomicU64::new(0), total, watch };
+    let work = Work { plan, known: Known::default(), done: std::sync::atomic::AtomicU64::new(0), total, watch };
     let tuned = tune_all(&work)?;
     let lucks = work.draw(1, plan.seeds);
     let fallback = settings_of(&tuned, Policy::VariMetric);

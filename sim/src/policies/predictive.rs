@@ -19,7 +19,7 @@ use harbinger_analytics::{
 
 use super::{
     Alert, Controller, Error, Evening, Network, Order, Settings,
-    base_stock::{Levels, levels, replenish},
+    base_stock::{Known, Levels, levels, replenish},
     luck::mean_lead_days,
     network::DAYS_PER_YEAR,
     record::Record,
@@ -37,7 +37,8 @@ const RETURN_MARGIN: f64 = 2.0;
 #[derive(Debug)]
 pub(crate) struct Predictive<'a> {
     settings: Settings,
-    fallback: VariMetric,
+    fallback: VariMetric<'a>,
+    known: &'a Known,
     options: PlanOptions,
     /// All alerts by their first day; what begins after today is not looked at.
     alerts: &'a [Alert],
@@ -72,10 +73,17 @@ impl<'a> Predictive<'a> {
     /// * `settings.service`: as for VARI-METRIC, of the failures that no alert names.
     /// * `settings.hub`: what a piece in the system costs a day is multiplied with this.
     /// * `fallback`: settings of VARI-METRIC.
-    pub(crate) fn new(network: &Network, settings: Settings, fallback: Settings, alerts: &'a [Alert]) -> Self {
+    pub(crate) fn new(
+        network: &Network,
+        settings: Settings,
+        fallback: Settings,
+        alerts: &'a [Alert],
+        known: &'a Known,
+    ) -> Self {
         Self {
             settings,
-            fallback: VariMetric::new(fallback),
+            fallback: VariMetric::new(fallback, known),
+            known,
             options: PlanOptions::default(),
             alerts,
             next: 0,
@@ -141,7 +149,7 @@ impl<'a> Predictive<'a> {
         } else if self.levels.is_none() {
             self.rates.recall = self.record.recall();
             let silent: Vec<f64> = self.rates.cells.iter().map(|rate| rate * (1.0 - self.rates.recall)).collect();
-            self.levels = Some(levels(evening.network, &silent, self.settings.service, 0.0)?);
+            self.levels = Some(levels(evening.network, &silent, self.settings.service, 0.0, self.known)?);
         }
         Ok(())
     }

@@ -1,6 +1,6 @@
 //! Policies of stock: common luck, books that balance, a trace by hand, the bound.
 
-use super::{predictive::Predictive, sba_ss::SbaSs, vari_metric::VariMetric, *};
+use super::{base_stock::Known, predictive::Predictive, sba_ss::SbaSs, vari_metric::VariMetric, *};
 use crate::Weibull;
 
 /// Two parts at three depots, far more failures than usual.
@@ -21,13 +21,13 @@ fn small() -> Network {
 const SPAN: Span = Span { history: 730, warm_up: 730, measured: 730 };
 const SETTINGS: Settings = Settings { service: 0.8, hub: 1.0 };
 
-fn controller<'a>(network: &Network, luck: &'a Luck, policy: Policy) -> Box<dyn Controller + 'a> {
+fn controller<'a>(network: &Network, luck: &'a Luck, policy: Policy, known: &'a Known) -> Box<dyn Controller + 'a> {
     match policy {
         Policy::SbaSs => Box::new(SbaSs::new(Settings { service: 2.0, hub: 1.0 })),
-        Policy::VariMetric => Box::new(VariMetric::new(SETTINGS)),
+        Policy::VariMetric => Box::new(VariMetric::new(SETTINGS, known)),
         Policy::Predictive(quality) => {
             let settings = Settings { service: 0.8, hub: 10.0 };
-            Box::new(Predictive::new(network, settings, SETTINGS, luck.alerts_of(quality)))
+            Box::new(Predictive::new(network, settings, SETTINGS, luck.alerts_of(quality), known))
         }
         Policy::Perfect => Box::new(perfect::Perfect::new(network, luck)),
     }
@@ -111,12 +111,12 @@ fn a_way_back_takes_as_long_as_the_way_there() {
 #[test]
 fn every_policy_meets_the_same_failures_and_loses_no_piece() {
     let network = small();
-    let luck = Luck::draw(&network, 3, SPAN.days());
+    let (luck, known) = (Luck::draw(&network, 3, SPAN.days()), Known::default());
     let measured = SPAN.history + SPAN.warm_up..SPAN.days();
     let failures: usize = luck.failures[measured].iter().map(Vec::len).sum();
     assert!(failures > 50, "{failures}");
     for policy in Policy::ALL {
-        let mut controller = controller(&network, &luck, policy);
+        let mut controller = controller(&network, &luck, policy, &known);
         let (tally, stock) = simulate(&network, &luck, SPAN, controller.as_mut()).unwrap();
         assert_eq!(tally.failures as usize, failures, "{policy:?}");
         let (bought, found) = stock.pieces();
@@ -130,9 +130,9 @@ fn every_policy_meets_the_same_failures_and_loses_no_piece() {
 fn perfect_information_is_the_bound() {
     let network = small();
     for seed in 1..=3 {
-        let luck = Luck::draw(&network, seed, SPAN.days());
+        let (luck, known) = (Luck::draw(&network, seed, SPAN.days()), Known::default());
         let cost = |policy| {
-            let mut controller = controller(&network, &luck, policy);
+            let mut controller = controller(&network, &luck, policy, &known);
             simulate(&network, &luck, SPAN, controller.as_mut()).unwrap().0
         };
         let perfect = cost(Policy::Perfect);
@@ -147,9 +147,9 @@ fn perfect_information_is_the_bound() {
 #[test]
 fn worthless_alerts_change_nothing() {
     let network = small();
-    let luck = Luck::draw(&network, 5, SPAN.days());
+    let (luck, known) = (Luck::draw(&network, 5, SPAN.days()), Known::default());
     let run = |policy| {
-        let mut controller = controller(&network, &luck, policy);
+        let mut controller = controller(&network, &luck, policy, &known);
         simulate(&network, &luck, SPAN, controller.as_mut()).unwrap()
     };
     assert!(luck.alerts_of(Quality::Worthless).len() > 100);

@@ -17,7 +17,7 @@ mod steps;
 mod uses;
 
 pub use life::{OrderState, OrderStep};
-pub use positions::{Position, positions};
+pub use positions::{Position, positions, received_since};
 pub use proposals::{NewOrder, Proposed, propose};
 pub use steps::{approve, cancel, receive, ship};
 pub use uses::{PartUse, UseCounts, UseFilter, Used, use_counts, use_part, uses};

@@ -62,7 +62,8 @@ fn policies_are_compared_on_the_same_failures() {
     let folder = tempfile::tempdir().unwrap();
     let (file, page) = (folder.path().join("policies.csv"), folder.path().join("report.html"));
     let (out, report) = (file.to_str().unwrap(), page.to_str().unwrap());
-    let ended = harbinger(&["simulate-policies", "--seeds", "2", "--report", report, "--out", out]).unwrap();
+    let few = ["--seeds", "2", "--tuning-seeds", "1"];
+    let ended = harbinger(&[&["simulate-policies"], &few[..], &["--report", report, "--out", out]].concat()).unwrap();
     let said = String::from_utf8_lossy(&ended.stderr);
     assert!(ended.status.success(), "{said}");
     let table = String::from_utf8_lossy(&ended.stdout);

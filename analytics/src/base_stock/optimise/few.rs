@@ -32,25 +32,22 @@ impl<'a> Ways<'a> {
         let mut layers = vec![vec![Way { cost: 0.0, value: 0.0, before: 0, point: 0 }]];
         for frontier in frontiers {
             let known = layers.last()?;
-            let mut ways = Vec::new();
-            for (before, way) in known.iter().enumerate() {
-                for (point, of) in frontier.all.iter().enumerate() {
-                    let cost = way.cost + frontier.cost * f64::from(of.pieces);
-                    if cost <= most {
-                        ways.push(Way { cost, value: way.value + of.value, before, point });
-                    }
-                }
-                if ways.len() > 16 * MOST_WAYS {
+            let (mut ways, mut looked_at) = (Vec::new(), 0);
+            for (point, of) in frontier.all.iter().enumerate() {
+                let cost = frontier.cost * f64::from(of.pieces);
+                let within = known.partition_point(|way| way.cost + cost <= most);
+                looked_at += within;
+                if looked_at > 16 * MOST_WAYS {
                     return None;
                 }
+                let longer = known[..within].iter().enumerate().map(|(before, way)| Way {
+                    cost: way.cost + cost,
+                    value: way.value + of.value,
+                    before,
+                    point,
+                });
+                ways = unbeaten(&ways, longer);
             }
-            ways.sort_by(|a, b| a.cost.total_cmp(&b.cost).then(b.value.total_cmp(&a.value)));
-            let mut best = f64::NEG_INFINITY;
-            ways.retain(|way| {
-                let rises = way.value > best;
-                best = best.max(way.value);
-                rises
-            });
             if ways.len() > MOST_WAYS {
                 return None;
             }
@@ -80,5 +77,24 @@ impl<'a> Ways<'a> {
         }
         points.reverse();
         Some((points, end.cost, end.value))
+    }
+}
+
+/// Of ways in two orders of rising cost those that no other beats: each gives more than all that cost no more.
+fn unbeaten(ways: &[Way], others: impl Iterator<Item = Way>) -> Vec<Way> {
+    let (mut ways, mut others) = (ways.iter().copied().peekable(), others.peekable());
+    let mut merged: Vec<Way> = Vec::with_capacity(ways.len());
+    loop {
+        let is_first = match (ways.peek(), others.peek()) {
+            (None, None) => return merged,
+            (Some(_), None) => true,
+            (None, Some(_)) => false,
+            // Of two that cost the same the one that gives more, then the one with fewer pieces of the last item.
+            (Some(a), Some(b)) => a.cost.total_cmp(&b.cost).then(b.value.total_cmp(&a.value)).is_le(),
+        };
+        let Some(next) = (if is_first { ways.next() } else { others.next() }) else { return merged };
+        if merged.last().is_none_or(|last| next.value > last.value) {
+            merged.push(next);
+        }
     }
 }

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use harbinger_analytics::evaluate::{Report, pictures::Pictures};
+use harbinger_bundle::results::write_text;
 use serde::Serialize;
 
 const TEMPLATE: &str = include_str!("report.html");
@@ -20,11 +21,7 @@ struct Data<'a> {
 ///
 /// * `about`: what was evaluated, in a line.
 pub(super) fn write(path: &Path, about: &str, report: &Report, pictures: &Pictures) -> anyhow::Result<()> {
-    let part = path.with_extension("part");
-    fs_err::write(&part, page(about, report, pictures)?)?;
-    fs_err::File::open(&part)?.sync_all()?;
-    fs_err::rename(&part, path)?;
-    Ok(())
+    Ok(write_text(path, &page(about, report, pictures)?)?)
 }
 
 fn page(about: &str, report: &Report, pictures: &Pictures) -> anyhow::Result<String> {

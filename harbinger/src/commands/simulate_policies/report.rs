@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use harbinger_bundle::results::write_text;
 use harbinger_sim::policies::{Comparison, Interval, Network, Plan, Policy, Run};
 use serde::Serialize;
 
@@ -85,11 +86,7 @@ struct PointView {
 
 /// Writes the page, whole or not at all.
 pub(super) fn write(path: &Path, plan: &Plan, comparison: &Comparison) -> anyhow::Result<()> {
-    let part = path.with_extension("part");
-    fs_err::write(&part, page(plan, comparison)?)?;
-    fs_err::File::open(&part)?.sync_all()?;
-    fs_err::rename(&part, path)?;
-    Ok(())
+    Ok(write_text(path, &page(plan, comparison)?)?)
 }
 
 fn page(plan: &Plan, comparison: &Comparison) -> anyhow::Result<String> {

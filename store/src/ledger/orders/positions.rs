@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use harbinger_core::{DepotId, PartId, TenantId};
+use harbinger_core::{DepotId, PartId, TenantId, Timestamp};
 use serde::Serialize;
 
 use super::{Connection, Error, OrderFilter, OrderKind, OrderState, Sequence, list};
-use crate::ledger::stock;
+use crate::ledger::{column, stock};
 
 /// Pieces of a part at a depot, and those that approved orders have spoken for.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
@@ -46,4 +46,25 @@ pub async fn positions(
     }
     positions.retain(|_, position| *position != Position::default());
     Ok(positions)
+}
+
+/// When pieces last came to a depot, by part, where that was not before `since`.
+///
+/// # Errors
+/// [`Error::Database`], [`Error::Damaged`].
+pub async fn received_since(
+    connection: &mut Connection,
+    tenant: &TenantId,
+    since: Timestamp,
+) -> Result<BTreeMap<(PartId, DepotId), Timestamp>, Error> {
+    let rows = sqlx::query(
+        "SELECT part, to_depot, received_at FROM transfers WHERE tenant = $1 AND received_at >= $2 ORDER BY received_at",
+    )
+    .bind(tenant.as_str())
+    .bind(since.millis())
+    .fetch_all(connection)
+    .await?;
+    let received =
+        |row| Ok(((column::parse(row, "part")?, column::parse(row, "to_depot")?), column::time(row, "received_at")?));
+    rows.iter().map(received).collect()
 }

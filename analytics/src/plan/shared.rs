@@ -1,0 +1,126 @@
+//! What parts share: lanes that cost a sum for each shipment, and the money for purchases.
+//!
+//! Source: maths of pre-positioning, section 4.6.
+
+use std::collections::BTreeMap;
+
+use super::{CellReport, DepotId, PartId, PurchaseProposal, TransferKind, TransferProposal, Verdict, network::Network};
+use crate::{
+    demand::DemandLaw,
+    inventory::CellCost,
+    placement::{Cell, allocate_budget, order_quantity, pieces_per_cell},
+};
+
+/// A transfer before lanes are paid for.
+pub(super) struct Sent {
+    pub(super) proposal: TransferProposal,
+    /// Share of its worth that would be left a day later.
+    pub(super) survives: f64,
+    /// Somebody waits for it.
+    pub(super) is_owed: bool,
+}
+
+/// A purchase before the budget is divided.
+pub(super) struct Bought {
+    pub(super) proposal: PurchaseProposal,
+    /// Demand of the system until the supplier delivers.
+    pub(super) demand: DemandLaw,
+    pub(super) price: CellCost,
+    /// Position of the system less the spatial reserve.
+    pub(super) usable: i64,
+    pub(super) unit_cost: f64,
+    pub(super) minimum: Option<u32>,
+    pub(super) pack: Option<u32>,
+}
+
+/// Transfers whose lanes are worth their fixed cost today; cells whose shipment waits say so.
+///
+/// A lane is used today where what its pieces save is more than the part of its cost that a day's wait would not save again, or
+/// where somebody waits for one of them.
+pub(super) fn pay_for_lanes(sent: Vec<Sent>, network: &Network<'_>, cells: &mut [CellReport]) -> Vec<TransferProposal> {
+    #[derive(Default)]
+    struct Load {
+        worth: f64,
+        surviving: f64,
+        is_owed: bool,
+    }
+    let mut loads: BTreeMap<(&DepotId, &DepotId), Load> = BTreeMap::new();
+    for Sent { proposal, survives, is_owed } in &sent {
+        let load = loads.entry((&proposal.from, &proposal.to)).or_default();
+        load.worth += proposal.worth;
+        load.surviving += survives * proposal.worth;
+        load.is_owed |= is_owed;
+    }
+    let waits = |proposal: &TransferProposal| {
+        let lane = network.lane(&proposal.from, &proposal.to);
+        let fixed = lane.and_then(|lane| lane.fixed_cost).unwrap_or(0.0);
+        let is_free = fixed <= 0.0 || proposal.kind != TransferKind::Forward;
+        let Some(load) = loads.get(&(&proposal.from, &proposal.to)).filter(|load| !is_free && !load.is_owed) else {
+            return false;
+        };
+        let survives = if load.worth > 0.0 { (load.surviving / load.worth).clamp(0.0, 1.0) } else { 0.0 };
+        load.worth <= fixed * (1.0 - survives)
+    };
+    let waiting: Vec<bool> = sent.iter().map(|sent| waits(&sent.proposal)).collect();
+    drop(loads);
+    let mut places: BTreeMap<(&PartId, &DepotId), usize> = BTreeMap::new();
+    for (place, cell) in cells.iter().enumerate() {
+        places.insert((&cell.part, &cell.depot), place);
+    }
+    let held: Vec<(usize, u32, f64)> = sent
+        .iter()
+        .zip(&waiting)
+        .filter(|(_, waits)| **waits)
+        .filter_map(|(sent, _)| {
+            let TransferProposal { part, to, quantity, cost_if_not, .. } = &sent.proposal;
+            places.get(&(part, to)).map(|&place| (place, *quantity, *cost_if_not))
+        })
+        .collect();
+    for (place, quantity, cost_if_not) in held {
+        cells[place].sent = cells[place].sent.saturating_sub(quantity);
+        cells[place].expected_cost = cost_if_not;
+        cells[place].verdict = Verdict::ShipmentWaits;
+    }
+    sent.into_iter().zip(waiting).filter(|(_, waits)| !waits).map(|(sent, _)| sent.proposal).collect()
+}
+
+/// Purchases that fit into the budget, piece by piece by the greatest gain for the money, in whole packs and least orders; all
+/// where there is none.
+pub(super) fn keep_to_budget(bought: Vec<Bought>, budget: Option<f64>) -> Vec<PurchaseProposal> {
+    let total: f64 = bought.iter().map(|bought| bought.proposal.cost).sum();
+    let Some(budget) = budget.filter(|budget| total > *budget) else {
+        return bought.into_iter().map(|bought| bought.proposal).collect();
+    };
+    let cells: Vec<Cell<'_>> = bought
+        .iter()
+        .map(|bought| Cell { demand: &bought.demand, cost: bought.price, position: bought.usable, transport: 0.0 })
+        .collect();
+    let unit_costs: Vec<f64> = bought.iter().map(|bought| bought.unit_cost).collect();
+    let given = allocate_budget(&cells, &unit_costs, budget);
+    let pieces = pieces_per_cell(&given, cells.len());
+    let mut left = budget;
+    let mut kept = Vec::new();
+    for (bought, &pieces) in bought.iter().zip(&pieces) {
+        // What costs nothing is never short of money.
+        let wanted =
+            if bought.unit_cost > 0.0 { pieces.min(bought.proposal.quantity) } else { bought.proposal.quantity };
+        let mut quantity = order_quantity(wanted, bought.minimum, bought.pack).min(bought.proposal.quantity);
+        let pack = bought.pack.unwrap_or(1).max(1);
+        while quantity > 0 && f64::from(quantity) * bought.unit_cost > left {
+            quantity = quantity.saturating_sub(pack);
+        }
+        if quantity == 0 || bought.minimum.is_some_and(|minimum| quantity < minimum) {
+            continue;
+        }
+        left -= f64::from(quantity) * bought.unit_cost;
+        let cost_if_bought = bought.price.of_position(&bought.demand, bought.usable + i64::from(quantity));
+        kept.push(PurchaseProposal {
+            quantity,
+            cost: bought.unit_cost * f64::from(quantity),
+            worth: bought.proposal.cost_if_not - cost_if_bought,
+            cost_if_bought,
+            ..bought.proposal.clone()
+        });
+    }
+    kept
+}
