@@ -8,16 +8,20 @@ use std::{collections::BTreeMap, time::Instant};
 
 use harbinger_analytics::{
     base_stock::{Cell, Claim, Goal, Item, Levels, Measure, Place, optimise},
+    demand::{DemandLaw, Trial, poisson_binomial},
     failure::{Subject, TrainOptions, score, subjects, train},
+    plan::{PlanInput, PlanOptions, SlotForecast, StockPosition, plan},
     screen::Screen,
+    survival::SurvivalCurve,
 };
 use harbinger_core::{
-    DeviceId, Duration, SignalId, Timestamp,
-    fleet::{ComponentSlot, Device, Failure, Fleet, HardwareModel},
+    DepotId, DeviceId, Duration, PartId, SignalId, Timestamp,
+    fleet::{ComponentSlot, Depot, Device, Echelon, Failure, Fleet, HardwareModel, Lane, Part},
     history::{DeviceHistory, Readings},
 };
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
+use rayon::prelude::*;
 
 const COMPONENTS: [&str; 4] = ["disk", "fan", "power", "pump"];
 const SIGNALS: usize = 6;
@@ -26,15 +30,20 @@ const DISTINCT: usize = 500;
 const DEVICES: usize = 100_000;
 
 fn main() {
-    base_stock(1, 2);
-    base_stock(1, 5);
-    base_stock(500, 60);
-    base_stock(5_000, 200);
-    if std::env::args().any(|argument| argument == "base-stock") {
-        return;
+    let asked = |section: &str| std::env::args().nth(1).is_none_or(|argument| argument == section);
+    if asked("base-stock") {
+        base_stock(1, 2);
+        base_stock(1, 5);
+        base_stock(500, 60);
+        base_stock(5_000, 200);
     }
-    fleet_at_one_instant();
-    screen();
+    if asked("plan") {
+        daily_plan(500, 60, 40);
+    }
+    if asked("fleet") {
+        fleet_at_one_instant();
+        screen();
+    }
 }
 
 fn hour(n: i64) -> Timestamp {
@@ -181,4 +190,112 @@ fn base_stock(parts: usize, depots: usize) {
         found.gap,
         found.totals[0] / demand
     );
+}
+
+/// Each depot serves slots of every part, one in a hundred of which is in alert; lanes lead from the hub and to the six next
+/// depots. Before each round one probability of a hundred is drawn anew.
+fn daily_plan(parts: usize, depots: usize, slots: usize) {
+    const ROUNDS: usize = 5;
+    let mut random = ChaCha8Rng::seed_from_u64(1);
+    let depot_id = |n: usize| -> DepotId { format!("depot-{n:03}").parse().expect("an id") };
+    let part_id = |n: usize| -> PartId { format!("part-{n:04}").parse().expect("an id") };
+    let hub: DepotId = "hub".parse().expect("an id");
+    let depot = |depot: DepotId, echelon| Depot {
+        depot,
+        echelon,
+        region: None,
+        latitude: None,
+        longitude: None,
+        timezone: None,
+    };
+    let lane = |from: DepotId, to: DepotId, days, cost| Lane {
+        from,
+        to,
+        days,
+        days_p95: None,
+        cost_per_piece: Some(cost),
+        fixed_cost: None,
+    };
+    let mut fleet = Fleet::default();
+    fleet.depots.push(depot(hub.clone(), Echelon::Hub));
+    for n in 0..depots {
+        fleet.depots.push(depot(depot_id(n), Echelon::Forward));
+        let days = 2.0 + (n % 4) as f64;
+        fleet.lanes.extend([lane(hub.clone(), depot_id(n), days, 8.0), lane(depot_id(n), hub.clone(), days, 8.0)]);
+        fleet.lanes.extend((1..=6).map(|next| lane(depot_id(n), depot_id((n + next) % depots), 2.0, 6.0)));
+    }
+    fleet.parts = (0..parts)
+        .map(|n| Part {
+            part: part_id(n),
+            unit_cost: 10.0_f64.powf(random.random_range(1.0..3.5)).round(),
+            description: None,
+            supplier_lead_days: Some(20.0),
+            repairable: false,
+            repair_days: None,
+            repair_yield: None,
+            pack_size: None,
+            minimum_order: None,
+            successor: None,
+        })
+        .collect();
+    let curve = |random: &mut ChaCha8Rng| {
+        let alert = random.random_bool(0.01);
+        let p: f64 = if alert { random.random_range(0.1..0.9) } else { random.random_range(0.0001..0.003) };
+        let at = |days: f64| (1.0 - p).powf(days / 7.0);
+        SurvivalCurve::from_survival(&[7.0, 30.0], &[at(7.0), at(30.0)]).expect("it falls")
+    };
+    let mut forecasts = Vec::with_capacity(parts * depots * slots);
+    let mut positions = Vec::with_capacity(parts * (depots + 1));
+    let position = |part: usize, depot: DepotId, on_hand: i64| StockPosition {
+        part: part_id(part),
+        depot,
+        on_hand,
+        in_transit: 0,
+        on_order: 0,
+        reserved: 0,
+        backorders: 0,
+        last_received: None,
+    };
+    for part in 0..parts {
+        positions.push(position(part, hub.clone(), 10));
+        for depot in 0..depots {
+            positions.push(position(part, depot_id(depot), i64::from(random.random_range(0..3_u8))));
+            forecasts.extend((0..slots).map(|slot| SlotForecast {
+                device: format!("device-{depot:03}-{slot:02}").parse().expect("an id"),
+                component: format!("slot-{part:04}").parse().expect("an id"),
+                part: part_id(part),
+                quantity: 1,
+                depot: depot_id(depot),
+                contract: None,
+                survival: curve(&mut random),
+                prediction_id: None,
+                probability_main: 0.01,
+            }));
+        }
+    }
+    let trials: Vec<Vec<Trial>> = forecasts
+        .chunks(slots)
+        .map(|cell| cell.iter().map(|slot| Trial::one(slot.survival.probability_within(5.0))).collect())
+        .collect();
+    let options = PlanOptions::default();
+    for _ in 0..ROUNDS {
+        let start = Instant::now();
+        let laws: Vec<DemandLaw> =
+            trials.par_iter().map(|cell| poisson_binomial(cell).expect("probabilities")).collect();
+        println!("demand_laws cells {} slots {slots} seconds {:.4}", laws.len(), start.elapsed().as_secs_f64());
+        for _ in 0..forecasts.len() / 100 {
+            let place = random.random_range(0..forecasts.len());
+            forecasts[place].survival = curve(&mut random);
+        }
+        let (fleet, forecasts, positions) = (&fleet, &forecasts, &positions);
+        let input = PlanInput { as_of: hour(0), fleet, forecasts, positions, consumption: &[], options: &options };
+        let start = Instant::now();
+        let made = plan(&input);
+        println!(
+            "plan parts {parts} depots {depots} seconds {:.4} transfers {} purchases {}",
+            start.elapsed().as_secs_f64(),
+            made.transfers.len(),
+            made.purchases.len()
+        );
+    }
 }

@@ -22,6 +22,8 @@ mod influx_clients;
 mod kill_nine;
 #[path = "end_to_end/no_look_ahead.rs"]
 mod no_look_ahead;
+#[path = "end_to_end/plan.rs"]
+mod plan;
 #[path = "end_to_end/quarantine.rs"]
 mod quarantine;
 #[path = "end_to_end/readme.rs"]

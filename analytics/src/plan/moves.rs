@@ -46,7 +46,9 @@ impl Moved {
 
 impl<'a> Group<'_, 'a> {
     /// The moves that save most, and what goes back.
-    pub(super) fn moves(&self, cells: &[Priced<'a>]) -> Moved {
+    ///
+    /// * `usual_means`: expected demand of each cell's slots over its window when no alert is on.
+    pub(super) fn moves(&self, cells: &[Priced<'a>], usual_means: &[f64]) -> Moved {
         let Some(hub) = self.hub_place(cells) else { return Moved { moves: Vec::new(), returns: Vec::new() } };
         let places: Vec<flow::Place<'_>> = cells
             .iter()
@@ -66,7 +68,7 @@ impl<'a> Group<'_, 'a> {
         let mut moves = flow::moves(&places, &self.lanes(cells, hub));
         moves.retain(|one| one.pieces > 0);
         let mut moved = Moved { moves, returns: Vec::new() };
-        moved.returns = self.returns(cells, hub, &moved);
+        moved.returns = self.returns(cells, usual_means, hub, &moved);
         moved
     }
 
@@ -109,8 +111,17 @@ impl<'a> Group<'_, 'a> {
     }
 
     /// Pieces that nobody near needs, beyond what the depot wants today and what serves it in the long run.
-    fn returns(&self, cells: &[Priced<'a>], hub: usize, moved: &Moved) -> Vec<(usize, u32, f64, f64)> {
-        let rates: Vec<f64> = cells.iter().map(|priced| self.usual_rate_per_day(priced)).collect();
+    fn returns(
+        &self,
+        cells: &[Priced<'a>],
+        usual_means: &[f64],
+        hub: usize,
+        moved: &Moved,
+    ) -> Vec<(usize, u32, f64, f64)> {
+        let rate = |(priced, mean): (&Priced<'a>, &f64)| {
+            mean / priced.cell.window_days.max(f64::MIN_POSITIVE) + priced.cell.background_mean(1.0)
+        };
+        let rates: Vec<f64> = cells.iter().zip(usual_means).map(rate).collect();
         let taken: f64 = rates.iter().sum();
         let holding_per_day = self.part.unit_cost * self.input.options.holding_rate_per_year / DAYS_PER_YEAR;
         let left_at_hub = f64::from(cells[hub].movable.saturating_sub(moved.out_of(hub)));

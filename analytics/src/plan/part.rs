@@ -59,8 +59,8 @@ pub(super) fn plan_part<'a>(
     let mut planned = Planned::default();
     let Some(&properties) = network.parts.get(part) else { return planned };
     let mut by_depot: ByDepot<'_, Vec<&SlotForecast>> = BTreeMap::new();
-    for slot in known.slots {
-        by_depot.entry(&slot.depot).or_default().push(slot);
+    for alike in known.slots.chunk_by(|a, b| a.depot == b.depot) {
+        by_depot.entry(&alike[0].depot).or_default().extend(alike);
     }
     for hub in network.hubs() {
         let group = Group { input, network, part: properties, hub, known };
@@ -93,12 +93,13 @@ impl<'a> Group<'_, 'a> {
                 Err(_) => planned.unusable.push(unusable(depot)),
             }
         }
-        let moved = self.moves(&cells);
+        let usual_means = self.usual_means(&cells);
+        let moved = self.moves(&cells, &usual_means);
         planned.transfers.extend(self.transfers(&cells, &moved));
         for place in 0..cells.len() {
             planned.cells.extend(self.report(&cells, place, &moved));
         }
-        planned.purchases.extend(self.purchase(&cells).map_err(|_| unusable(self.hub))?);
+        planned.purchases.extend(self.purchase(&cells, &usual_means).map_err(|_| unusable(self.hub))?);
         Ok(())
     }
 
@@ -159,7 +160,7 @@ impl<'a> Group<'_, 'a> {
     }
 
     /// What the system under this hub should buy (section 4.5).
-    fn purchase(&self, cells: &[Priced<'a>]) -> Result<Option<Bought>, demand::Error> {
+    fn purchase(&self, cells: &[Priced<'a>], usual_means: &[f64]) -> Result<Option<Bought>, demand::Error> {
         let options = self.input.options;
         let protection_days = self.supplier_lead_days() + options.review.days();
         let window_days = protection_days + mean_depot_days(cells);
@@ -175,8 +176,8 @@ impl<'a> Group<'_, 'a> {
         let cost = self.system_cost(cells);
         let system_position = cells.iter().map(|priced| priced.position).sum();
         let mut spatial_reserve = 0_u32;
-        for priced in cells.iter().filter(|priced| priced.cell.depot != self.hub) {
-            spatial_reserve = spatial_reserve.saturating_add(self.reserve(priced, protection_days)?);
+        for (priced, &mean) in cells.iter().zip(usual_means).filter(|(priced, _)| priced.cell.depot != self.hub) {
+            spatial_reserve = spatial_reserve.saturating_add(self.reserve(priced, mean)?);
         }
         let demand_quantile = demand.quantile(cost.critical_ratio());
         let need = PurchaseNeed { demand_quantile, spatial_reserve, system_position };
@@ -228,33 +229,33 @@ impl<'a> Group<'_, 'a> {
         CellCost { holding: holding.shelf_cost(), shortage: if weight > 0.0 { shortage / weight } else { 0.0 } }
     }
 
-    /// Position that a depot wants after `days`, by its usual rate: today's alerts will be over then.
-    fn reserve(&self, priced: &Priced<'a>, days: f64) -> Result<u32, demand::Error> {
+    /// Position that a depot wants by its usual demand: today's alerts will be over when the supplier has delivered.
+    fn reserve(&self, priced: &Priced<'a>, usual_mean: f64) -> Result<u32, demand::Error> {
         let cell = &priced.cell;
-        let demand = poisson(self.usual_mean(priced, days))?.convolve(&cell.background_over(cell.window_days)?);
+        let demand = poisson(usual_mean)?.convolve(&cell.background_over(cell.window_days)?);
         Ok(priced.cost.best_position(&demand))
     }
 
-    /// Expected demand of a cell's slots over a window that begins in `days`, without what only an alert explains.
-    fn usual_mean(&self, priced: &Priced<'a>, days: f64) -> f64 {
-        let cell = &priced.cell;
-        let later = |slot: &&SlotForecast| {
-            let hazard = |at: f64| slot.survival.cumulative_hazard(at);
-            let p = -(hazard(days) - hazard(days + cell.window_days)).exp_m1();
-            p * f64::from(slot.quantity)
-        };
-        // The usual level is taken over the part: one depot may have few slots.
-        let mut all: Vec<f64> = self.known.slots.iter().map(later).collect();
-        all.sort_by(f64::total_cmp);
-        let usual = all.get((all.len() as f64 * USUAL_SHARE) as usize).copied().unwrap_or(f64::INFINITY);
-        cell.slots.iter().map(|slot| later(slot).min(usual)).sum()
-    }
-
-    /// Pieces a day that a cell takes when no alert is on, the background among them.
-    pub(super) fn usual_rate_per_day(&self, priced: &Priced<'a>) -> f64 {
+    /// Of each cell, expected demand of its slots over a window that begins when the supplier has delivered, without what only
+    /// an alert explains.
+    fn usual_means(&self, cells: &[Priced<'a>]) -> Vec<f64> {
         let days = self.supplier_lead_days() + self.input.options.review.days();
-        let window = priced.cell.window_days.max(f64::MIN_POSITIVE);
-        self.usual_mean(priced, days) / window + priced.cell.background_mean(1.0)
+        let later = |slot: &SlotForecast, window: f64| {
+            let hazard = slot.survival.cumulative_hazard(days + window) - slot.survival.cumulative_hazard(days);
+            -(-hazard).exp_m1() * f64::from(slot.quantity)
+        };
+        // The usual level is taken over the part: one depot may have few slots. Few windows differ.
+        let mut usual: BTreeMap<u64, f64> = BTreeMap::new();
+        let mean = |priced: &Priced<'a>| {
+            let window = priced.cell.window_days;
+            let usual = *usual.entry(window.to_bits()).or_insert_with(|| {
+                let mut all: Vec<f64> = self.known.slots.iter().map(|slot| later(slot, window)).collect();
+                let place = (all.len() as f64 * USUAL_SHARE) as usize;
+                if place < all.len() { *all.select_nth_unstable_by(place, f64::total_cmp).1 } else { f64::INFINITY }
+            });
+            priced.cell.slots.iter().map(|slot| later(slot, window).min(usual)).sum()
+        };
+        cells.iter().map(mean).collect()
     }
 }
 

@@ -1,8 +1,9 @@
 //! What a plan will not build on: records that cannot be true, or that name what is not there. Counted, with an example.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
-use harbinger_core::{PartId, Timestamp, fleet::Consumption};
+use harbinger_core::{ContractId, PartId, Timestamp, fleet::Consumption};
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use super::{ByDepot, PlanInput, SlotForecast, StockPosition, network::Network};
@@ -74,12 +75,19 @@ impl Counter {
     }
 }
 
-fn slot_fault(slot: &SlotForecast, network: &Network<'_>) -> Option<&'static str> {
+fn slot_fault(slot: &SlotForecast) -> Option<&'static str> {
     if !(0.0..=1.0).contains(&slot.probability_main) {
         Some("probability is not in 0..=1")
     } else if slot.quantity == 0 || i64::from(slot.quantity) > 1000 {
         Some("quantity is not in 1..=1000")
-    } else if !network.parts.contains_key(&slot.part) {
+    } else {
+        None
+    }
+}
+
+/// What keeps all slots of a part at a depot out of the plan.
+fn place_fault(slot: &SlotForecast, network: &Network<'_>) -> Option<&'static str> {
+    if !network.parts.contains_key(&slot.part) {
         Some("unknown part")
     } else if !network.depots.contains(&slot.depot) {
         Some("unknown depot")
@@ -96,22 +104,36 @@ pub(super) fn accepted_slots<'a>(
     network: &Network<'a>,
     quality: &mut Counter,
 ) -> BTreeMap<&'a PartId, Vec<&'a SlotForecast>> {
-    let mut accepted: BTreeMap<&PartId, Vec<&SlotForecast>> = BTreeMap::new();
-    for slot in input.forecasts {
-        match slot_fault(slot, network) {
+    // A fleet has millions of slots: neighbours that go to one place are judged together, in parallel, and counted in order.
+    let judged: Vec<(Option<&'static str>, bool)> = input
+        .forecasts
+        .par_chunk_by(|a, b| a.part == b.part && a.depot == b.depot && a.contract == b.contract)
+        .flat_map_iter(|alike| {
+            let place = place_fault(&alike[0], network);
+            let known = |contract: &ContractId| network.contracts.contains_key(contract);
+            let knows_contract = alike[0].contract.as_ref().is_none_or(known);
+            alike.iter().map(move |slot| (slot_fault(slot).or(place), knows_contract))
+        })
+        .collect();
+    let mut by_part: HashMap<&PartId, Vec<&SlotForecast>> = HashMap::new();
+    for (slot, (fault, knows_contract)) in input.forecasts.iter().zip(judged) {
+        match fault {
             Some(cause) => {
                 quality.forecasts_rejected += 1;
                 quality.reject("forecast", cause, || format!("{} {}", slot.device, slot.component));
             }
-            None => accepted.entry(&slot.part).or_default().push(slot),
+            None => by_part.entry(&slot.part).or_default().push(slot),
         }
         // An unknown contract costs the slot its price of downtime, not its place in the plan.
-        if slot.contract.as_ref().is_some_and(|contract| !network.contracts.contains_key(contract)) {
+        if !knows_contract {
             quality.reject("forecast", "unknown contract, planned without one", || slot.device.to_string());
         }
     }
-    for slots in accepted.values_mut() {
+    let mut accepted: BTreeMap<&PartId, Vec<&SlotForecast>> = by_part.into_iter().collect();
+    accepted.par_iter_mut().for_each(|(_, slots)| {
         slots.sort_by(|a, b| (&a.device, &a.component).cmp(&(&b.device, &b.component)));
+    });
+    for slots in accepted.values_mut() {
         let before = slots.len();
         slots.dedup_by(|later, first| later.device == first.device && later.component == first.component);
         for _ in slots.len()..before {

@@ -116,6 +116,9 @@ async fn a_transfer_moves_its_pieces_from_shelf_to_shelf(ledger: Ledger) {
     assert_eq!((on_shelf(&mut tx, "hub").await, on_shelf(&mut tx, "north").await), ((1, 0), (2, 0)));
     assert_eq!(get(&mut tx, &tenant(), kind, &id).await.unwrap(), received);
     assert_eq!(received.reasons, [reason("d1")]);
+    let here = (part(), depot("north"));
+    assert_eq!(received_since(&mut tx, &tenant(), at(5)).await.unwrap(), [(here, at(5))].into());
+    assert!(received_since(&mut tx, &tenant(), at(6)).await.unwrap().is_empty());
 }
 
 async fn a_purchase_comes_from_the_supplier_and_may_come_short(ledger: Ledger) {
