@@ -1,4 +1,7 @@
-//! Figures over many rows: what alerts turned out to be, what stock is worth, how many orders stand where.
+//! Figures over many rows: what alerts turned out to be, what stock is worth, how many orders stand where; and the results that a
+//! manager of service parts is judged by.
+//!
+//! Results come in two steps: [`Facts::read`] reads what there is, each table once, and [`results`] reckons with it, without I/O.
 
 use harbinger_core::{TenantId, TimeRange};
 
@@ -8,6 +11,36 @@ use super::{
     column,
     orders::{OrderKind, OrderState},
 };
+
+mod churn;
+mod classes;
+mod dead;
+mod facts;
+#[cfg(test)]
+mod fixture;
+mod forecasts;
+mod results;
+mod service;
+mod shelf;
+
+pub use churn::Churn;
+pub use classes::{Abc, Class, Xyz};
+pub use dead::DeadStock;
+pub use facts::{Expected, Facts, Moved, Shipment, UseFact};
+pub use forecasts::Forecast;
+pub use results::{By, Group, Results, results};
+pub use service::Service;
+pub use shelf::Stock;
+
+/// `part` over `of`; `None` where there is nothing.
+fn share(part: u64, of: u64) -> Option<f64> {
+    share_of(part as f64, of as f64)
+}
+
+/// `part` over `of`; `None` where that is not above zero.
+fn share_of(part: f64, of: f64) -> Option<f64> {
+    (of > 0.0).then(|| part / of)
+}
 
 /// How many alerts raised in `range` were closed with each outcome; outcomes without any are left out.
 ///
@@ -72,3 +105,6 @@ pub async fn orders_by_state(
     let rows = sqlx::query(query).bind(tenant.as_str()).fetch_all(connection).await?;
     rows.iter().map(|row| Ok((column::parse(row, "state")?, u64::from(column::count(row, "orders")?)))).collect()
 }
+
+#[cfg(test)]
+mod tests;
