@@ -21,6 +21,8 @@ mod prometheus_oracle;
 mod reading;
 #[path = "api/registry.rs"]
 mod registry;
+#[path = "api/results.rs"]
+mod results;
 #[path = "api/stream.rs"]
 mod stream;
 #[path = "api/telemetry.rs"]

@@ -1,4 +1,4 @@
-//! How well it goes: plain counts of what happened.
+//! How well it goes: plain counts of what happened, and the results that a manager of service parts is judged by.
 
 use std::collections::BTreeMap;
 
@@ -6,7 +6,7 @@ use axum::{Json as Answer, extract::State};
 use harbinger_core::Timestamp;
 use harbinger_store::ledger::{
     alerts::{self, Outcome},
-    kpi,
+    kpi::{self, By, Facts},
     orders::{self, OrderKind},
 };
 use serde::{Deserialize, Serialize};
@@ -15,12 +15,16 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
     auth::{Caller, Read},
-    errors::Result,
+    errors::{Error, Result},
     extract::Query,
     state::ApiState,
 };
 
-/// A span of event time.
+mod results;
+
+use results::ResultsView;
+
+/// A span of event time, and what results are told for.
 #[derive(Debug, Default, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
@@ -31,6 +35,8 @@ struct KpiQuery {
     /// First instant after.
     #[param(value_type = Option<String>, format = DateTime)]
     to: Option<Timestamp>,
+    /// Results as a whole (`none`, which holds unless told), by `month` in UTC, by `region` of depots, or by `class` of parts.
+    by: Option<String>,
 }
 
 /// How replacements were met.
@@ -65,13 +71,15 @@ struct KpiView {
     transfers: BTreeMap<&'static str, u64>,
     /// Purchases by state, now.
     purchases: BTreeMap<&'static str, u64>,
+    /// Results in the span: service, stock, dead stock, forecasts, churn.
+    results: ResultsView,
 }
 
 fn share(part: u64, of: u64) -> Option<f64> {
     (of > 0).then(|| part as f64 / of as f64)
 }
 
-/// Fill rate, precision of alerts, stock value, orders
+/// Fill rate, service, stock, turns, dead stock, forecasts, churn, precision of alerts, orders
 #[utoipa::path(
     get, path = "/kpi", tag = "kpi", params(KpiQuery), security(("key" = ["read"])),
     responses((status = 200, body = KpiView))
@@ -82,6 +90,7 @@ async fn get_kpi(
     Query(query): Query<KpiQuery>,
 ) -> Result<Answer<KpiView>> {
     let range = super::range(query.from, query.to);
+    let by = query.by.as_deref().map_or(Ok(By::default()), |by| super::word(by, "by"))?;
     let tenant = &caller.tenant;
     let mut connection = state.ledger.read().await?;
     let uses = orders::use_counts(&mut connection, tenant, range).await?;
@@ -91,6 +100,11 @@ async fn get_kpi(
     let alerts = alerts::counts(&mut connection, tenant).await?;
     let transfers = kpi::orders_by_state(&mut connection, tenant, OrderKind::Transfer).await?;
     let purchases = kpi::orders_by_state(&mut connection, tenant, OrderKind::Purchase).await?;
+    let stock_value = kpi::stock_value(&mut connection, tenant).await?;
+    let facts = Facts::read(&mut connection, tenant, range, state.control.event_time(tenant)).await?;
+    drop(connection);
+    let results = tokio::task::spawn_blocking(move || kpi::results(&facts, by)).await;
+    let results = results.map_err(|error| Error::internal("reckon results", &error))?;
     Ok(Answer(KpiView {
         replacements: ReplacementsView {
             total: uses.total,
@@ -102,9 +116,10 @@ async fn get_kpi(
         alerts: alerts.into_iter().map(|(state, count)| (state.as_str(), count)).collect(),
         outcomes: outcomes.into_iter().map(|(outcome, count)| (outcome.as_str(), count)).collect(),
         alert_precision: share(confirmed, closed),
-        stock_value: kpi::stock_value(&mut connection, tenant).await?,
+        stock_value,
         transfers: transfers.into_iter().map(|(state, count)| (state.as_str(), count)).collect(),
         purchases: purchases.into_iter().map(|(state, count)| (state.as_str(), count)).collect(),
+        results: ResultsView::of(results, by.as_str()),
     }))
 }
 
