@@ -35,7 +35,8 @@ struct KpiQuery {
     /// First instant after.
     #[param(value_type = Option<String>, format = DateTime)]
     to: Option<Timestamp>,
-    /// Results as a whole (`none`, which holds unless told), by `month` in UTC, by `region` of depots, or by `class` of parts.
+    /// Tells results, too: as a whole (`none`), by `month` in UTC, by `region` of depots, or by `class` of parts. Without it there are
+    /// none: they read every plan of the span.
     by: Option<String>,
 }
 
@@ -71,8 +72,9 @@ struct KpiView {
     transfers: BTreeMap<&'static str, u64>,
     /// Purchases by state, now.
     purchases: BTreeMap<&'static str, u64>,
-    /// Results in the span: service, stock, dead stock, forecasts, churn.
-    results: ResultsView,
+    /// Results in the span: service, stock, dead stock, forecasts, churn. Only where `by` is given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    results: Option<ResultsView>,
 }
 
 fn share(part: u64, of: u64) -> Option<f64> {
@@ -90,7 +92,7 @@ async fn get_kpi(
     Query(query): Query<KpiQuery>,
 ) -> Result<Answer<KpiView>> {
     let range = super::range(query.from, query.to);
-    let by = query.by.as_deref().map_or(Ok(By::default()), |by| super::word(by, "by"))?;
+    let by: Option<By> = query.by.as_deref().map(|by| super::word(by, "by")).transpose()?;
     let tenant = &caller.tenant;
     let mut connection = state.ledger.read().await?;
     let uses = orders::use_counts(&mut connection, tenant, range).await?;
@@ -101,10 +103,14 @@ async fn get_kpi(
     let transfers = kpi::orders_by_state(&mut connection, tenant, OrderKind::Transfer).await?;
     let purchases = kpi::orders_by_state(&mut connection, tenant, OrderKind::Purchase).await?;
     let stock_value = kpi::stock_value(&mut connection, tenant).await?;
-    let facts = Facts::read(&mut connection, tenant, range, state.control.event_time(tenant)).await?;
-    drop(connection);
-    let results = tokio::task::spawn_blocking(move || kpi::results(&facts, by)).await;
-    let results = results.map_err(|error| Error::internal("reckon results", &error))?;
+    let mut results = None;
+    if let Some(by) = by {
+        let facts = Facts::read(&mut connection, tenant, range, state.control.event_time(tenant)).await?;
+        drop(connection);
+        let reckoned = tokio::task::spawn_blocking(move || kpi::results(&facts, by)).await;
+        let reckoned = reckoned.map_err(|error| Error::internal("reckon results", &error))?;
+        results = Some(ResultsView::of(reckoned, by.as_str()));
+    }
     Ok(Answer(KpiView {
         replacements: ReplacementsView {
             total: uses.total,
@@ -119,7 +125,7 @@ async fn get_kpi(
         stock_value,
         transfers: transfers.into_iter().map(|(state, count)| (state.as_str(), count)).collect(),
         purchases: purchases.into_iter().map(|(state, count)| (state.as_str(), count)).collect(),
-        results: ResultsView::of(results, by.as_str()),
+        results,
     }))
 }
 

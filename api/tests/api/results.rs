@@ -36,7 +36,7 @@ async fn served() -> World {
 #[tokio::test]
 async fn results_tell_service_by_whether_it_was_foreseen() {
     let world = served().await;
-    let kpi = world.get("/api/v1/kpi").await.expect(200);
+    let kpi = world.get("/api/v1/kpi?by=none").await.expect(200);
     assert_eq!(kpi["replacements"]["fill_rate"], kpi["results"]["groups"][0]["service"]["all"]["fill_rate"]);
     let results = &kpi["results"];
     assert_eq!((&results["by"], &results["groups"][0]["group"]), (&json!("none"), &Value::Null));
@@ -79,6 +79,10 @@ async fn results_are_told_by_month_region_and_class_within_a_span() {
     assert_eq!(late["results"]["groups"][0]["service"]["all"]["replacements"], 2);
     assert_eq!(late["results"]["from"], at(NOW - 3 * DAY).to_string());
     assert_eq!(world.get("/api/v1/kpi?by=device").await.problem(400), "bad-request");
+    assert!(
+        world.get("/api/v1/kpi").await.expect(200).get("results").is_none(),
+        "a page that asks often reads no plans"
+    );
 }
 
 #[tokio::test]

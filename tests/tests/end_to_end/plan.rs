@@ -75,10 +75,10 @@ fn a_plan_that_cannot_be_made_is_told() {
     };
     let at = ["--at", "2022-09-01T00:00:00Z", "--out", "nowhere/plan.json"];
     refused(&[&["plan", path], &at[..]].concat(), 1, "nowhere");
-    refused(&[&["plan", path, "--budget", "-1"], &at[..]].concat(), 2, "amount of money");
+    refused(&[&["plan", path, "--budget=-1"], &at[..]].concat(), 2, "amount of money");
     refused(&["plan", path, "--out", "x"], 2, "--at");
     refused(&[&["plan", path, "--models", "/nowhere"], &at[..]].concat(), 1, "/nowhere");
-    let fleet = crate::fleet::small("acme", 3, 42);
+    let fleet = crate::fleet::small("acme", 1, 3);
     let model = folder.path().join("model");
     let model = model.to_str().unwrap();
     assert!(harbinger(&["train", fleet.argument(), "--out", model]).unwrap().status.success());

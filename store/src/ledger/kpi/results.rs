@@ -14,10 +14,9 @@ use super::{
 use crate::ledger::words::words;
 
 /// What results are told for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum By {
     /// The whole.
-    #[default]
     Whole,
     /// Each month, as UTC counts them.
     Month,
