@@ -9,6 +9,7 @@ pub(crate) mod evaluate;
 pub(crate) mod export;
 pub(crate) mod import;
 pub(crate) mod keys;
+pub(crate) mod page;
 pub(crate) mod plan;
 pub(crate) mod replay;
 pub(crate) mod restore;

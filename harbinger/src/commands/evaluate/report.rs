@@ -3,12 +3,11 @@
 use std::path::Path;
 
 use harbinger_analytics::evaluate::{Report, pictures::Pictures};
-use harbinger_bundle::results::write_text;
 use serde::Serialize;
 
+use crate::commands::page;
+
 const TEMPLATE: &str = include_str!("report.html");
-/// Where the data go.
-const PLACE: &str = "HARBINGER_REPORT";
 
 #[derive(Serialize)]
 struct Data<'a> {
@@ -21,13 +20,7 @@ struct Data<'a> {
 ///
 /// * `about`: what was evaluated, in a line.
 pub(super) fn write(path: &Path, about: &str, report: &Report, pictures: &Pictures) -> anyhow::Result<()> {
-    Ok(write_text(path, &page(about, report, pictures)?)?)
-}
-
-fn page(about: &str, report: &Report, pictures: &Pictures) -> anyhow::Result<String> {
-    // Names come from data: none may end the script element that they lie in.
-    let json = serde_json::to_string(&Data { about, report, pictures })?.replace('<', "\\u003c");
-    Ok(TEMPLATE.replacen(PLACE, &json, 1))
+    page::write(path, TEMPLATE, &Data { about, report, pictures })
 }
 
 #[cfg(test)]
@@ -47,9 +40,12 @@ mod tests {
         let report = evaluate(&[], &Truth::new(), span);
         let mut made = pictures(&[], &Truth::new(), span, |_| None);
         made.curves.top_signals.push(SignalShare { name: "</script><script>alert(1)".to_owned(), share: 1.0 });
-        let page = page("<b>", &report, &made).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("report.html");
+        write(&file, "<b>", &report, &made).unwrap();
+        let page = std::fs::read_to_string(&file).unwrap();
         assert_eq!(page.matches("</script>").count(), TEMPLATE.matches("</script>").count());
-        assert!(!page.contains("<b>") && !page.contains(PLACE));
+        assert!(!page.contains("<b>") && !page.contains("HARBINGER_"));
         let from = page.find("application/json\">").unwrap() + "application/json\">".len();
         let json = &page[from..from + page[from..].find("</script>").unwrap()];
         let data: serde_json::Value = serde_json::from_str(json).unwrap();

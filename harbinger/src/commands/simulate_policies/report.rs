@@ -2,15 +2,13 @@
 
 use std::path::Path;
 
-use harbinger_bundle::results::write_text;
 use harbinger_sim::policies::{Comparison, Interval, Network, Plan, Policy, Run};
 use serde::Serialize;
 
 use super::{mean, quality};
+use crate::commands::page;
 
 const TEMPLATE: &str = include_str!("report.html");
-/// Where the data go.
-const PLACE: &str = "HARBINGER_REPORT";
 
 #[derive(Serialize)]
 struct Data {
@@ -86,12 +84,7 @@ struct PointView {
 
 /// Writes the page, whole or not at all.
 pub(super) fn write(path: &Path, plan: &Plan, comparison: &Comparison) -> anyhow::Result<()> {
-    Ok(write_text(path, &page(plan, comparison)?)?)
-}
-
-fn page(plan: &Plan, comparison: &Comparison) -> anyhow::Result<String> {
-    let json = serde_json::to_string(&data(plan, comparison))?.replace('<', "\\u003c");
-    Ok(TEMPLATE.replacen(PLACE, &json, 1))
+    page::write(path, TEMPLATE, &data(plan, comparison))
 }
 
 fn data(plan: &Plan, comparison: &Comparison) -> Data {
