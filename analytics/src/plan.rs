@@ -353,14 +353,15 @@ pub fn plan(input: &PlanInput<'_>) -> Plan {
         cells: Vec::new(),
         data_quality: DataQuality::default(),
     };
-    let (mut transfers, mut purchases) = (Vec::new(), Vec::new());
+    let (mut transfers, mut purchases, mut cells) = (Vec::new(), Vec::new(), Vec::new());
     for part in planned {
         transfers.extend(part.transfers);
         purchases.extend(part.purchases);
-        plan.cells.extend(part.cells);
+        cells.extend(part.cells);
         quality.unusable_laws(part.unusable);
     }
-    plan.transfers = shared::pay_for_lanes(transfers, &network, &mut plan.cells);
+    plan.transfers = shared::pay_for_lanes(transfers, &network, &mut cells);
+    plan.cells = cells.into_iter().map(|seen| seen.report).collect();
     plan.purchases = shared::keep_to_budget(purchases, input.options.purchase_budget);
     plan.data_quality = quality.finish(input.forecasts.len());
     plan

@@ -27,8 +27,19 @@ const SAME_DAYS: f64 = 1.0;
 pub(super) struct Moved {
     /// Out of the hub or between depots, in order.
     moves: Vec<Move>,
-    /// Back to the hub: place, pieces, cost of keeping them, cost of sending them.
-    returns: Vec<(usize, u32, f64, f64)>,
+    /// Back to the hub.
+    returns: Vec<GoesBack>,
+}
+
+/// Pieces that lie too long at a depot.
+struct GoesBack {
+    /// Where.
+    place: usize,
+    pieces: u32,
+    /// What keeping them until they save a shortage costs more here than at the hub.
+    keeping: f64,
+    /// What that shortage and the way there and back would cost.
+    sending: f64,
 }
 
 impl Moved {
@@ -40,7 +51,7 @@ impl Moved {
     /// Pieces that leave a place for any other.
     pub(super) fn out_of(&self, place: usize) -> u32 {
         let moved: u32 = self.moves.iter().filter(|one| one.from == place).map(|one| one.pieces).sum();
-        moved + self.returns.iter().filter(|(from, ..)| *from == place).map(|(_, pieces, ..)| pieces).sum::<u32>()
+        moved + self.returns.iter().filter(|back| back.place == place).map(|back| back.pieces).sum::<u32>()
     }
 }
 
@@ -65,8 +76,7 @@ impl<'a> Group<'_, 'a> {
                 keeps_for_nothing: place == hub,
             })
             .collect();
-        let mut moves = flow::moves(&places, &self.lanes(cells, hub));
-        moves.retain(|one| one.pieces > 0);
+        let moves = flow::moves(&places, &self.lanes(cells, hub));
         let mut moved = Moved { moves, returns: Vec::new() };
         moved.returns = self.returns(cells, usual_means, hub, &moved);
         moved
@@ -111,13 +121,7 @@ impl<'a> Group<'_, 'a> {
     }
 
     /// Pieces that nobody near needs, beyond what the depot wants today and what serves it in the long run.
-    fn returns(
-        &self,
-        cells: &[Priced<'a>],
-        usual_means: &[f64],
-        hub: usize,
-        moved: &Moved,
-    ) -> Vec<(usize, u32, f64, f64)> {
+    fn returns(&self, cells: &[Priced<'a>], usual_means: &[f64], hub: usize, moved: &Moved) -> Vec<GoesBack> {
         let rate = |(priced, mean): (&Priced<'a>, &f64)| {
             mean / priced.cell.window_days.max(f64::MIN_POSITIVE) + priced.cell.background_mean(1.0)
         };
@@ -151,7 +155,7 @@ impl<'a> Group<'_, 'a> {
                 level -= 1;
             }
             if pieces > 0 {
-                returns.push((place, pieces, kept, sending * f64::from(pieces)));
+                returns.push(GoesBack { place, pieces, keeping: kept, sending: sending * f64::from(pieces) });
             }
         }
         returns
@@ -163,19 +167,19 @@ impl<'a> Group<'_, 'a> {
             .map(|place| cells[place].position + i64::from(moved.to(place)) - i64::from(moved.out_of(place)))
             .collect();
         let mut sent: Vec<Sent> = moved.moves.iter().map(|one| self.transfer(cells, &after, moved, *one)).collect();
-        for &(place, quantity, cost_if_not, cost_if_sent) in &moved.returns {
-            let priced = &cells[place];
+        for back in &moved.returns {
+            let priced = &cells[back.place];
             let proposal = TransferProposal {
                 part: self.part.part.clone(),
                 kind: TransferKind::Return,
                 from: priced.cell.depot.clone(),
                 to: self.hub.clone(),
-                quantity,
-                worth: cost_if_not - cost_if_sent,
-                cost: priced.cell.way.cost_back * f64::from(quantity),
+                quantity: back.pieces,
+                worth: back.keeping - back.sending,
+                cost: priced.cell.way.cost_back * f64::from(back.pieces),
                 reasons: reasons(priced.cell.likely(priced.cell.window_days), self.input.options.reasons),
-                cost_if_sent,
-                cost_if_not,
+                cost_if_sent: back.sending,
+                cost_if_not: back.keeping,
                 second_best: None,
             };
             let same = sent.iter_mut().find(|one| one.proposal.from == proposal.from && one.proposal.to == proposal.to);

@@ -35,9 +35,26 @@ pub(super) struct Known<'k, 'a> {
 pub(super) struct Planned {
     pub(super) transfers: Vec<Sent>,
     pub(super) purchases: Vec<Bought>,
-    pub(super) cells: Vec<CellReport>,
+    pub(super) cells: Vec<Seen>,
     /// Cells whose demand no law can hold.
     pub(super) unusable: Vec<String>,
+}
+
+/// What is told of a cell, with what its figures after the plan are reckoned from.
+pub(super) struct Seen {
+    pub(super) report: CellReport,
+    demand: DemandLaw,
+    cost: CellCost,
+}
+
+impl Seen {
+    /// Reckons what depends on the pieces that come and go.
+    pub(super) fn reckon(&mut self) {
+        let report = &mut self.report;
+        let after = report.position + i64::from(report.sent) - i64::from(report.taken);
+        report.worth_of_next = self.cost.gain_of_next(&self.demand, after);
+        report.expected_cost = self.cost.of_position(&self.demand, after);
+    }
 }
 
 /// A cell with its law and price.
@@ -68,7 +85,7 @@ pub(super) fn plan_part<'a>(
             planned.unusable.push(unusable);
         }
     }
-    planned.cells.sort_by(|a, b| a.depot.cmp(&b.depot));
+    planned.cells.sort_by(|a, b| a.report.depot.cmp(&b.report.depot));
     planned
 }
 
@@ -96,10 +113,16 @@ impl<'a> Group<'_, 'a> {
         let usual_means = self.usual_means(&cells);
         let moved = self.moves(&cells, &usual_means);
         planned.transfers.extend(self.transfers(&cells, &moved));
-        for place in 0..cells.len() {
-            planned.cells.extend(self.report(&cells, place, &moved));
+        let bought = self.purchase(&cells, &usual_means);
+        let reports: Vec<Option<CellReport>> =
+            (0..cells.len()).map(|place| self.report(&cells, place, &moved)).collect();
+        for (priced, report) in cells.into_iter().zip(reports) {
+            let Some(report) = report else { continue };
+            let mut seen = Seen { report, demand: priced.demand, cost: priced.cost };
+            seen.reckon();
+            planned.cells.push(seen);
         }
-        planned.purchases.extend(self.purchase(&cells, &usual_means).map_err(|_| unusable(self.hub))?);
+        planned.purchases.extend(bought.map_err(|_| unusable(self.hub))?);
         Ok(())
     }
 
@@ -152,8 +175,9 @@ impl<'a> Group<'_, 'a> {
             sent,
             taken,
             verdict: self.verdict(cells, place, after),
-            worth_of_next: priced.cost.gain_of_next(&priced.demand, after),
-            expected_cost: priced.cost.of_position(&priced.demand, after),
+            // Both follow from the pieces above.
+            worth_of_next: 0.0,
+            expected_cost: 0.0,
             holding_cost: priced.cost.holding,
             shortage_cost: priced.cost.shortage,
         })

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{CellReport, DepotId, PartId, PurchaseProposal, TransferKind, TransferProposal, Verdict, network::Network};
+use super::{DepotId, PartId, PurchaseProposal, TransferKind, TransferProposal, Verdict, network::Network, part::Seen};
 use crate::{
     demand::DemandLaw,
     inventory::CellCost,
@@ -37,7 +37,7 @@ pub(super) struct Bought {
 ///
 /// A lane is used today where what its pieces save is more than the part of its cost that a day's wait would not save again, or
 /// where somebody waits for one of them.
-pub(super) fn pay_for_lanes(sent: Vec<Sent>, network: &Network<'_>, cells: &mut [CellReport]) -> Vec<TransferProposal> {
+pub(super) fn pay_for_lanes(sent: Vec<Sent>, network: &Network<'_>, cells: &mut [Seen]) -> Vec<TransferProposal> {
     #[derive(Default)]
     struct Load {
         worth: f64,
@@ -63,23 +63,25 @@ pub(super) fn pay_for_lanes(sent: Vec<Sent>, network: &Network<'_>, cells: &mut 
     };
     let waiting: Vec<bool> = sent.iter().map(|sent| waits(&sent.proposal)).collect();
     drop(loads);
-    let mut places: BTreeMap<(&PartId, &DepotId), usize> = BTreeMap::new();
-    for (place, cell) in cells.iter().enumerate() {
-        places.insert((&cell.part, &cell.depot), place);
+    if !waiting.contains(&true) {
+        return sent.into_iter().map(|sent| sent.proposal).collect();
     }
-    let held: Vec<(usize, u32, f64)> = sent
-        .iter()
-        .zip(&waiting)
-        .filter(|(_, waits)| **waits)
-        .filter_map(|(sent, _)| {
-            let TransferProposal { part, to, quantity, cost_if_not, .. } = &sent.proposal;
-            places.get(&(part, to)).map(|&place| (place, *quantity, *cost_if_not))
-        })
-        .collect();
-    for (place, quantity, cost_if_not) in held {
-        cells[place].sent = cells[place].sent.saturating_sub(quantity);
-        cells[place].expected_cost = cost_if_not;
-        cells[place].verdict = Verdict::ShipmentWaits;
+    let mut places: BTreeMap<(PartId, DepotId), usize> = BTreeMap::new();
+    for (place, Seen { report, .. }) in cells.iter().enumerate() {
+        places.insert((report.part.clone(), report.depot.clone()), place);
+    }
+    for (held, _) in sent.iter().zip(&waiting).filter(|(_, waits)| **waits) {
+        let TransferProposal { part, from, to, quantity, .. } = &held.proposal;
+        let at = |depot: &DepotId| places.get(&(part.clone(), depot.clone())).copied();
+        if let Some(place) = at(to) {
+            cells[place].report.sent -= quantity;
+            cells[place].report.verdict = Verdict::ShipmentWaits;
+            cells[place].reckon();
+        }
+        if let Some(place) = at(from) {
+            cells[place].report.taken -= quantity;
+            cells[place].reckon();
+        }
     }
     sent.into_iter().zip(waiting).filter(|(_, waits)| !waits).map(|(sent, _)| sent.proposal).collect()
 }

@@ -127,6 +127,9 @@ fn a_lane_with_a_fixed_cost_must_pay() {
     let north = soon.cells.iter().find(|cell| cell.depot.as_str() == "north").unwrap();
     assert_eq!(soon.transfers, []);
     assert_eq!((north.verdict, north.sent), (Verdict::ShipmentWaits, 0));
+    close(north.worth_of_next, CellCost { holding: 20.25, shortage: 3210.0 }.gain_at(0.4));
+    let hub = soon.cells.iter().find(|cell| cell.depot.as_str() == "hub").unwrap();
+    assert_eq!((hub.position, hub.taken), (5, 0), "what waits lies at the hub still");
     close(
         north.expected_cost,
         CellCost { holding: 20.25, shortage: 3210.0 }.of_position(&poisson_binomial(&[Trial::one(0.6)]).unwrap(), 0),
