@@ -90,7 +90,7 @@ impl Expected {
 pub struct Facts {
     /// The span that was asked for.
     pub range: TimeRange,
-    /// Event time up to which is known what happened: the tenant's, or that of the last row if it is later.
+    /// Event time up to which is known what happened: the tenant's, or that of the last use if it is later.
     pub now: Timestamp,
     /// All replacements, in order of time.
     pub uses: Vec<UseFact>,
@@ -126,9 +126,9 @@ impl Facts {
         now: Timestamp,
     ) -> Result<Self, Error> {
         let uses = uses(connection, tenant).await?;
-        let movements = movements(connection, tenant, range.to).await?;
-        let last = uses.last().map(|used| used.ts).max(movements.last().map(|moved| moved.ts));
-        let now = last.map_or(now, |last| last.max(now));
+        let now = uses.last().map_or(now, |last| last.ts.max(now));
+        let mut movements = in_event_time(movements(connection, tenant).await?, now);
+        movements.retain(|moved| moved.ts < range.to);
         let mut shipments = shipments(connection, tenant, OrderKind::Transfer).await?;
         shipments.extend(self::shipments(connection, tenant, OrderKind::Purchase).await?);
         let long = TimeRange { from: range.from.min(now - YEAR), to: Timestamp::MAX };
@@ -182,14 +182,13 @@ fn use_fact(row: &AnyRow) -> Result<UseFact, Error> {
     })
 }
 
-async fn movements(connection: &mut Connection, tenant: &TenantId, before: Timestamp) -> Result<Vec<Moved>, Error> {
-    let rows = sqlx::query(
-        "SELECT ts, part, depot, quantity FROM stock_movements WHERE tenant = $1 AND ts < $2 ORDER BY ts, movement_id",
-    )
-    .bind(tenant.as_str())
-    .bind(before.millis())
-    .fetch_all(connection)
-    .await?;
+/// In the order in which they were booked.
+async fn movements(connection: &mut Connection, tenant: &TenantId) -> Result<Vec<Moved>, Error> {
+    let rows =
+        sqlx::query("SELECT ts, part, depot, quantity FROM stock_movements WHERE tenant = $1 ORDER BY movement_id")
+            .bind(tenant.as_str())
+            .fetch_all(connection)
+            .await?;
     let moved = |row: &AnyRow| {
         Ok(Moved {
             ts: column::time(row, "ts")?,
@@ -199,6 +198,20 @@ async fn movements(connection: &mut Connection, tenant: &TenantId, before: Times
         })
     };
     rows.iter().map(moved).collect()
+}
+
+/// Movements in order of event time. Counted stock is booked by the wall clock, which is years beyond the event time of a fleet
+/// that is replayed: such a movement came just before what was booked after it.
+fn in_event_time(mut booked: Vec<Moved>, now: Timestamp) -> Vec<Moved> {
+    let mut following = now;
+    for moved in booked.iter_mut().rev() {
+        if moved.ts > now {
+            moved.ts = following;
+        }
+        following = moved.ts;
+    }
+    booked.sort_by_key(|moved| moved.ts);
+    booked
 }
 
 async fn shipments(connection: &mut Connection, tenant: &TenantId, kind: OrderKind) -> Result<Vec<Shipment>, Error> {
@@ -280,4 +293,24 @@ async fn expected(connection: &mut Connection, tenant: &TenantId, range: TimeRan
         expected.extend(body.expected(column::time(&row, "as_of")?));
     }
     Ok(expected)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Counted in the year 2026 while the fleet is in 1970: once before all, once after the third day's movement.
+    #[test]
+    fn what_the_wall_clock_booked_comes_before_what_was_booked_after_it() {
+        let day = |n: i64| Timestamp::from_millis(n * 86_400_000);
+        let moved = |ts, quantity| Moved {
+            ts,
+            part: PartId::parse("fan").unwrap(),
+            depot: DepotId::parse("hub").unwrap(),
+            quantity,
+        };
+        let booked = vec![moved(day(20_454), 9), moved(day(1), -1), moved(day(3), -2), moved(day(20_455), 5)];
+        let expected = vec![moved(day(1), 9), moved(day(1), -1), moved(day(3), -2), moved(day(7), 5)];
+        assert_eq!(in_event_time(booked, day(7)), expected);
+    }
 }
