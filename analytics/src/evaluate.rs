@@ -13,10 +13,12 @@ use serde::{Deserialize, Serialize};
 use crate::failure::{Prediction, calibration::Scored};
 
 pub mod capacity;
+mod comparison;
 pub mod pictures;
 mod scoreboard;
 
 use capacity::{AtCapacity, at_capacity};
+pub use comparison::{Comparing, Comparison, Said, Side};
 pub use scoreboard::{Standing, scoreboard};
 
 /// Times that devices are drawn again to tell how far a share of them can be trusted (Efron 1979).

@@ -9,6 +9,7 @@ pub mod calibration;
 mod drift;
 pub mod forest;
 mod held_out;
+mod lead;
 mod life;
 mod model;
 mod rows;
@@ -26,8 +27,8 @@ use harbinger_core::{
 };
 
 pub use alarm_rule::{AlarmRule, NoAlarmRule};
-pub(crate) use drift::drift;
-pub use drift::{Drift, Reference, SHIFTED};
+pub use drift::{Drift, Outcome, Reference, SHIFTED};
+pub(crate) use drift::{Outcomes, drift};
 pub use life::LifeModel;
 pub use model::{ComponentModel, Error, FORMAT, Family, HorizonModel, Model, Quality, Ranker};
 pub use score::{Prediction, TopSignal, curve, recompute, score};

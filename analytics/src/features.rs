@@ -20,6 +20,7 @@ use harbinger_core::{
 };
 use serde::{Deserialize, Serialize};
 
+pub(crate) mod counters;
 pub mod regimes;
 
 use regimes::Regimes;
@@ -112,7 +113,7 @@ pub enum Feature {
     MidSlope(SignalId),
     /// Least-squares slope over the long window, per hour.
     LongSlope(SignalId),
-    /// Newest less oldest value of the long window: what a counter grew by.
+    /// Newest less oldest value of the long window.
     LongChange(SignalId),
     /// (short mean - long mean) / long standard deviation: change against the device's own past.
     OwnDeviation(SignalId),
@@ -120,6 +121,12 @@ pub enum Feature {
     CohortDeviation(SignalId),
     /// Middle mean less the mean of the device's baseline.
     BaselineChange(SignalId),
+    /// What a counter grew by in the middle window, over resets.
+    MidGrowth(SignalId),
+    /// What a counter grew by in the long window, over resets.
+    LongGrowth(SignalId),
+    /// Hours since a counter last grew inside the long window.
+    SinceGrowth(SignalId),
     /// Events of a code in the middle window.
     MidEvents(String),
     /// Events of a code in the long window.
@@ -154,7 +161,10 @@ impl Feature {
             | Self::LongChange(s)
             | Self::OwnDeviation(s)
             | Self::CohortDeviation(s)
-            | Self::BaselineChange(s) => s.as_str(),
+            | Self::BaselineChange(s)
+            | Self::MidGrowth(s)
+            | Self::LongGrowth(s)
+            | Self::SinceGrowth(s) => s.as_str(),
             Self::MidEvents(code) | Self::LongEvents(code) | Self::SinceEvent(code) => code,
             Self::Staleness => "staleness",
             Self::DeviceAge => "device age",
@@ -200,6 +210,9 @@ impl Feature {
             Self::BaselineChange(s) => {
                 format!("{s} of the last {mid} less its first {baseline} since it was new or repaired")
             }
+            Self::MidGrowth(s) => format!("growth of {s} in the last {mid}"),
+            Self::LongGrowth(s) => format!("growth of {s} in the last {long}"),
+            Self::SinceGrowth(s) => format!("hours since {s} last grew"),
             Self::MidEvents(code) => format!("{code} events in the last {mid}"),
             Self::LongEvents(code) => format!("{code} events in the last {long}"),
             Self::SinceEvent(code) => format!("hours since the last {code}"),
@@ -219,6 +232,8 @@ pub struct FeatureSpace {
     /// The numbers of a row.
     pub features: Vec<Feature>,
     signals: Vec<SignalId>,
+    /// Those of the signals that only grow.
+    counters: BTreeSet<SignalId>,
     codes: Vec<String>,
     /// The components of the devices, where there are several.
     pieces: Vec<ComponentId>,
@@ -249,6 +264,7 @@ impl FeatureSpace {
     pub fn new(
         windows: Windows,
         signals: BTreeSet<SignalId>,
+        counters: BTreeSet<SignalId>,
         code_counts: &BTreeMap<String, usize>,
         components: &BTreeSet<ComponentId>,
     ) -> Self {
@@ -273,8 +289,14 @@ impl FeatureSpace {
             Feature::BaselineChange,
         ];
         let per_code: [fn(String) -> Feature; 3] = [Feature::MidEvents, Feature::LongEvents, Feature::SinceEvent];
-        let mut features: Vec<Feature> =
-            signals.iter().flat_map(|signal| per_signal.map(|of| of(signal.clone()))).collect();
+        let per_counter: [fn(SignalId) -> Feature; 3] = [Feature::MidGrowth, Feature::LongGrowth, Feature::SinceGrowth];
+        let mut features: Vec<Feature> = Vec::new();
+        for signal in &signals {
+            features.extend(per_signal.map(|of| of(signal.clone())));
+            if counters.contains(signal) {
+                features.extend(per_counter.map(|of| of(signal.clone())));
+            }
+        }
         features.extend(codes.iter().flat_map(|code| per_code.map(|of| of(code.clone()))));
         if !signals.is_empty() {
             features.push(Feature::Staleness);
@@ -289,7 +311,7 @@ impl FeatureSpace {
             features.extend(pieces.iter().cloned().map(Feature::PieceAge));
         }
         features.push(Feature::ComponentAge);
-        Self { windows, features, signals, codes, pieces, regimes: None }
+        Self { windows, features, signals, counters, codes, pieces, regimes: None }
     }
 
     /// The same space, with signals told within regimes.
@@ -320,6 +342,9 @@ impl FeatureSpace {
         let baseline = self.baseline(known, t);
         for signal in &self.signals {
             self.signal_features(known, signal, t, baseline, &mut row);
+            if self.counters.contains(signal) {
+                self.counter_features(known, signal, t, &mut row);
+            }
         }
         let from = t - self.windows.long;
         let start = known.events.partition_point(|event| event.ts <= from);
@@ -381,6 +406,20 @@ impl FeatureSpace {
             (Some(now), Some(healthy)) => now - healthy,
             _ => f64::NAN,
         });
+    }
+
+    fn counter_features(&self, known: &Known<'_>, signal: &SignalId, t: Timestamp, row: &mut Vec<f64>) {
+        let Windows { step, mid, long, .. } = self.windows;
+        let buckets = known.timeline.signal(signal);
+        let tail = tail_of(known.readings, signal, t.floor_to(step), t);
+        let over = |length: Duration| {
+            let inside = &buckets[buckets.partition_point(|(end, _)| *end <= t - length)..];
+            let inside = &inside[..inside.partition_point(|(end, _)| *end <= t)];
+            counters::growth(inside.iter().map(|(end, bucket)| (*end, bucket)).chain([(t, &tail)]))
+        };
+        let (mid, long) = (over(mid), over(long));
+        row.extend([mid, long].map(|grown| grown.map_or(f64::NAN, |(sum, _)| sum)));
+        row.push(long.and_then(|(_, grew)| grew).map_or(f64::NAN, |grew| t.hours_since(grew)));
     }
 
     /// The whole buckets of the baseline that are over at `t`.
@@ -536,7 +575,8 @@ mod tests {
 
     fn space() -> FeatureSpace {
         let windows = Windows::for_cadence(Duration::from_hours(1));
-        FeatureSpace::new(windows, [id("temp")].into(), &[("E1".to_owned(), 3)].into(), &[id("fan")].into())
+        let codes = [("E1".to_owned(), 3)].into();
+        FeatureSpace::new(windows, [id("temp")].into(), [id("temp")].into(), &codes, &[id("fan")].into())
     }
 
     fn row_at(space: &FeatureSpace, readings: &Readings, events: &[DeviceEvent], t: Timestamp) -> Vec<f64> {
@@ -567,6 +607,9 @@ mod tests {
         assert_eq!(value(&space, &row, &Feature::MidMin(id("temp"))), 177.0);
         assert!((value(&space, &row, &Feature::MidSlope(id("temp"))) - 1.0).abs() < 1e-9);
         assert_eq!(value(&space, &row, &Feature::LongChange(id("temp"))), 167.0);
+        assert_eq!(value(&space, &row, &Feature::MidGrowth(id("temp"))), 23.0);
+        assert_eq!(value(&space, &row, &Feature::LongGrowth(id("temp"))), 167.0);
+        assert_eq!(value(&space, &row, &Feature::SinceGrowth(id("temp"))), 0.0);
         assert_eq!(value(&space, &row, &Feature::MidEvents("E1".to_owned())), 1.0);
         assert_eq!(value(&space, &row, &Feature::LongEvents("E1".to_owned())), 2.0);
         assert_eq!(row.len(), space.width());
@@ -657,8 +700,13 @@ mod tests {
         assert_eq!(component_age_hours(&known, &id("belt"), hour(95)), Some(95.0));
 
         let components = ["belt", "fan", "pump"].map(id).into();
-        let space =
-            FeatureSpace::new(Windows::for_cadence(Duration::from_hours(1)), [].into(), &[].into(), &components);
+        let space = FeatureSpace::new(
+            Windows::for_cadence(Duration::from_hours(1)),
+            [].into(),
+            [].into(),
+            &[].into(),
+            &components,
+        );
         let row = space.complete(&space.device_row(&known, hour(95)), &known, &id("belt"), hour(95));
         assert_eq!(row.len(), space.width());
         assert!(row[1].is_nan(), "the belt was never replaced");

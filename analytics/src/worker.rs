@@ -7,9 +7,12 @@
 //! **Invariant**: a cycle at *t* is a function of what the stores hold at or before *t*; wall time is not read here.
 
 mod event_time;
+mod outcomes;
 mod planning;
 mod reading;
+mod roles;
 mod scoreboard;
+mod shadow;
 
 use std::{
     collections::{HashMap, HashSet},
@@ -20,22 +23,22 @@ use std::{
 use harbinger_core::{DeviceId, Duration, TenantId, Timestamp};
 use harbinger_store::{
     Ledger,
-    ledger::{self, Connection, models, progress},
+    ledger::{self, Connection, progress},
     telemetry::{self, DeviceExtent, SharedStore},
 };
 
 use crate::{
-    failure::{
-        self, AlarmRule, Drift, Model, Prediction, Subject, TrainOptions, default_every, drift, explain,
-        score_with_basis, train,
-    },
+    failure::{self, AlarmRule, Drift, Model, Prediction, Subject, default_every, drift, explain, score_with_basis},
     features::cadence,
     plan::{Newest, Plan},
 };
-use reading::{Known, failures_until};
+use reading::Known;
+use roles::Roles;
 
 pub use event_time::watermark;
+pub use roles::Trained;
 pub use scoreboard::scoreboard;
+pub use shadow::{Verdict, comparison};
 
 /// Name of the progress of scoring: event time up to which every step is done.
 pub const SCORED_UNTIL: &str = "scored_until";
@@ -68,6 +71,8 @@ pub struct Options {
     pub first_labels: usize,
     /// A device that paused gets its missed scores when it speaks again, but none older than this.
     pub backfill: Duration,
+    /// Whether a new model first scores in shadow, beside the champion, until the truth of `retrain_every` is known.
+    pub shadow: bool,
 }
 
 impl Options {
@@ -83,6 +88,7 @@ impl Options {
             alarm_rule: AlarmRule::Balanced,
             first_labels: 5,
             backfill: Duration::from_days(30),
+            shadow: true,
         }
     }
 }
@@ -119,10 +125,12 @@ pub struct Cycle {
     pub at: Timestamp,
     /// The model that scored.
     pub model: Arc<Model>,
-    /// Whether it was trained in this step; its file is written, its row is not.
-    pub trained: bool,
-    /// Failures that training knew, where it was trained.
-    pub failures: usize,
+    /// What was found of the challenger, where its time in shadow ended in this step.
+    pub verdict: Option<Verdict>,
+    /// The model that was trained in this step; its file is written, its row is not.
+    pub trained: Option<Trained>,
+    /// The model that scored in shadow, and what it said.
+    pub shadow: Option<(Arc<Model>, Vec<Prediction>)>,
     /// Predictions at `at`, and those that a device missed while it paused.
     pub predictions: Vec<Prediction>,
     /// The plan, where one was due.
@@ -144,9 +152,9 @@ impl Cycle {
             marks.push((PLANNED_UNTIL, self.at.millis()));
             marks.push((DRIFTED, i64::from(!self.drift.is_empty())));
         }
-        if self.trained {
+        if let Some(trained) = &self.trained {
             marks.push((TRAINED_UNTIL, self.at.millis()));
-            marks.push((TRAINED_FAILURES, i64::try_from(self.failures).unwrap_or(i64::MAX)));
+            marks.push((TRAINED_FAILURES, i64::try_from(trained.failures).unwrap_or(i64::MAX)));
         }
         for (name, value) in marks {
             progress::set(&mut *connection, &self.tenant, name, value).await?;
@@ -158,7 +166,8 @@ impl Cycle {
 /// Where a tenant stands between cycles; all of it can be made again from the stores.
 #[derive(Debug, Default)]
 struct Standing {
-    model: Option<Arc<Model>>,
+    champion: Option<Arc<Model>>,
+    challenger: Option<Arc<Model>>,
     /// Event time of each device's last reading when the last cycle ran.
     last_readings: HashMap<DeviceId, Timestamp>,
 }
@@ -198,8 +207,17 @@ impl Worker {
             return Ok(None);
         }
         let known = Known::load(&self.ledger, tenant, at).await?;
-        let (model, trained, failures) = self.model_at(tenant, &known, at).await?;
+        let Roles { champion: model, challenger, verdict, trained } = self.roles_at(tenant, &known, at).await?;
         let mut predictions = self.score_at(tenant, &known, &extents, &model, at, every).await?;
+        let shadow = match &challenger {
+            Some(challenger) => {
+                let mut said = self.score_at(tenant, &known, &extents, challenger, at, every).await?;
+                // What it learnt from it cannot be tried on.
+                said.retain(|prediction| prediction.ts > challenger.trained_until);
+                Some((Arc::clone(challenger), said))
+            }
+            None => None,
+        };
         let plan = if self.plan_is_due(tenant, at, &predictions).await? {
             let newest = predictions.iter().filter(|p| p.ts == at).map(Newest::of).collect();
             let reported = extents.iter().map(|extent| extent.device.clone()).collect();
@@ -207,14 +225,21 @@ impl Worker {
         } else {
             None
         };
-        let drift = if plan.is_some() { drift(&model, &predictions) } else { Vec::new() };
+        let drift = if plan.is_some() {
+            let outcomes = outcomes::outcomes(&self.ledger, tenant, &known, &model, at).await?;
+            drift(&model, &predictions, &outcomes)
+        } else {
+            Vec::new()
+        };
         let drift_is_new = !drift.is_empty() && !has_drifted(&mut *self.ledger.read().await?, tenant).await?;
         let behind_orders = plan.as_ref().map(predictions_behind).unwrap_or_default();
         explain(&model, &mut predictions, |p| behind_orders.contains(&p.id()));
         let standing = self.standing.entry(tenant.clone()).or_default();
-        standing.model = Some(Arc::clone(&model));
+        standing.champion = Some(Arc::clone(&model));
+        standing.challenger = challenger;
         standing.last_readings = extents.iter().filter_map(|e| Some((e.device.clone(), e.readings?.1))).collect();
-        Ok(Some(Cycle { tenant: tenant.clone(), at, model, trained, failures, predictions, plan, drift, drift_is_new }))
+        let tenant = tenant.clone();
+        Ok(Some(Cycle { tenant, at, model, verdict, trained, shadow, predictions, plan, drift, drift_is_new }))
     }
 
     /// A plan as of an event time, from the newest predictions at or before it; `None` where there are none yet.
@@ -242,13 +267,14 @@ impl Worker {
     ///
     /// # Errors
     /// [`Error`].
-    pub async fn train_now(&mut self, tenant: &TenantId) -> Result<Option<Arc<Model>>, Error> {
+    pub async fn train_now(&mut self, tenant: &TenantId) -> Result<Option<Trained>, Error> {
         let mut read = self.ledger.read().await?;
         let scored = progress::get(&mut read, tenant, SCORED_UNTIL).await?.map(Timestamp::from_millis);
         drop(read);
         let Some(at) = scored else { return Ok(None) };
         let known = Known::load(&self.ledger, tenant, at).await?;
-        self.train_and_save(tenant, &known, at).await.map(Some)
+        let champion = self.champion(tenant).await?;
+        self.train(tenant, &known, champion.as_deref(), at).await.map(Some)
     }
 
     /// The time of the next cycle and the step of the grid.
@@ -275,83 +301,6 @@ impl Worker {
         let Some(first) = extents.iter().map(|extent| extent.first).min() else { return Ok(None) };
         let two_readings = Duration::from_millis(2 * cadence.millis());
         Ok(Some(((first + two_readings).ceil_to(every), every)))
-    }
-
-    /// The tenant's champion, from memory or from its file. Where its file lies in another process's folder, the same readings
-    /// give the same model once more; `None` where they do not: then the next cycle trains a new one.
-    async fn champion(&mut self, tenant: &TenantId) -> Result<Option<Arc<Model>>, Error> {
-        if let Some(model) = self.standing.get(tenant).and_then(|standing| standing.model.clone()) {
-            return Ok(Some(model));
-        }
-        let mut read = self.ledger.read().await?;
-        let Some(row) = models::champion(&mut read, tenant).await? else { return Ok(None) };
-        drop(read);
-        let folder = self.options.models.join(tenant.as_str()).join(&row.version);
-        let model = if folder.exists() {
-            match blocking(move || Model::open(&folder)).await? {
-                Err(error @ failure::Error::Format { .. }) => {
-                    tracing::warn!(%error, %tenant, "the model in use is of an earlier version: a new one is trained");
-                    return Ok(None);
-                }
-                opened => Arc::new(opened?),
-            }
-        } else {
-            let known = Known::load(&self.ledger, tenant, row.trained_until).await?;
-            self.train_and_save(tenant, &known, row.trained_until).await?
-        };
-        if model.version != row.version {
-            return Ok(None);
-        }
-        self.standing.entry(tenant.clone()).or_default().model = Some(Arc::clone(&model));
-        Ok(Some(model))
-    }
-
-    /// The model to score with at `at`: the champion, or a new one where training is due. Failures that training knew.
-    async fn model_at(
-        &mut self,
-        tenant: &TenantId,
-        known: &Known,
-        at: Timestamp,
-    ) -> Result<(Arc<Model>, bool, usize), Error> {
-        let champion = self.champion(tenant).await?;
-        let failures = failures_until(known, at);
-        if let Some(model) = champion {
-            let mut read = self.ledger.read().await?;
-            let trained_at = progress::get(&mut read, tenant, TRAINED_UNTIL).await?.unwrap_or(i64::MIN);
-            let trained_on = progress::get(&mut read, tenant, TRAINED_FAILURES).await?.unwrap_or(0);
-            let trained_on = usize::try_from(trained_on).unwrap_or(0);
-            let first = trained_on < self.options.first_labels && failures >= self.options.first_labels;
-            let again = (failures > trained_on || has_drifted(&mut read, tenant).await?)
-                && Timestamp::from_millis(trained_at) + self.options.retrain_every <= at
-                && failures >= self.options.first_labels;
-            if !first && !again {
-                return Ok((model, false, failures));
-            }
-        }
-        Ok((self.train_and_save(tenant, known, at).await?, true, failures))
-    }
-
-    async fn train_and_save(&self, tenant: &TenantId, known: &Known, at: Timestamp) -> Result<Arc<Model>, Error> {
-        let model = Arc::new(self.train_at(tenant, known, at).await?);
-        let folder = self.options.models.join(tenant.as_str()).join(&model.version);
-        let saved = Arc::clone(&model);
-        blocking(move || saved.save(&folder)).await??;
-        Ok(model)
-    }
-
-    async fn train_at(&self, tenant: &TenantId, known: &Known, at: Timestamp) -> Result<Model, Error> {
-        let histories = reading::histories(&self.store, tenant, known, Timestamp::MIN, at).await?;
-        let extents = self.store.extents(tenant).await?;
-        let mut options = TrainOptions::new(at);
-        options.horizons.clone_from(&self.options.horizons);
-        options.every = self.options.every;
-        options.alarm_rule = self.options.alarm_rule;
-        let fleet = Arc::clone(&known.fleet);
-        blocking(move || {
-            let subjects = reading::subjects(&fleet, &histories, &extents);
-            train(&fleet, &subjects, &options)
-        })
-        .await
     }
 
     async fn score_at(

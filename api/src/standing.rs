@@ -1,7 +1,7 @@
 //! How models did in production, as the process hands it in and the interface shows it.
 
 use harbinger_core::{HardwareModelId, Timestamp};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 /// What a version of the statistical model predicted for devices of one hardware model, or for all, and what came of it.
@@ -119,4 +119,33 @@ pub struct SignalShareView {
     pub name: String,
     /// In 0..=1; the shares of all signals add up to 1.
     pub share: f64,
+}
+
+/// Champion and challenger on the same slots and times, as far as the truth is known.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct ShadowView {
+    /// Predictions of each of the two whose horizon has passed.
+    pub rows: usize,
+    /// Failures within a horizon after some of them.
+    pub failures: usize,
+    /// The model in use.
+    pub champion: ShadowSideView,
+    /// The one in shadow.
+    pub challenger: ShadowSideView,
+    /// Brier score of the challenger less that of the champion: below 0 where the challenger is the better.
+    pub difference: f64,
+    /// Where the difference lies with 90 % confidence.
+    #[schema(value_type = Vec<f64>, min_items = 2, max_items = 2)]
+    pub interval: (f64, f64),
+}
+
+/// How one of the two did.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct ShadowSideView {
+    /// Mean squared error of the probabilities.
+    pub brier: f64,
+    /// Predictions that alarmed; those of the challenger reached nobody.
+    pub alarms: usize,
+    /// Those of them that a failure followed.
+    pub hits: usize,
 }

@@ -16,7 +16,11 @@ use harbinger_store::{
 use prometheus_client::registry::Registry;
 use tokio::sync::{Semaphore, watch};
 
-use crate::{erasure::Gone, metrics::Metrics, standing::Standing};
+use crate::{
+    erasure::Gone,
+    metrics::Metrics,
+    standing::{ShadowView, Standing},
+};
 
 /// Requests that may be in the works at once; more are told to come back.
 pub const REQUESTS_AT_ONCE: usize = 256;
@@ -87,6 +91,9 @@ pub trait Control: Send + Sync + 'static {
     /// Judges the predictions of a span of event time by what came of them. [`ControlError::Conflict`] where the span has too
     /// many.
     async fn scoreboard(&self, tenant: &TenantId, range: TimeRange) -> Result<Vec<Standing>, ControlError>;
+
+    /// What a challenger said so far beside the champion, and what came of it; `None` where the version is not in shadow.
+    async fn shadow(&self, tenant: &TenantId, version: &str) -> Result<Option<ShadowView>, ControlError>;
 
     /// Deletes everything of a device, between two cycles of analytics: see [`Erasure`](crate::Erasure).
     async fn delete_device(&self, key: &DeviceKey, actor: &str) -> Result<Gone, ControlError>;

@@ -100,6 +100,9 @@ impl Default for Api {
 pub(crate) struct Analytics {
     /// Between two trainings while failures keep coming. A week: failures are rare, and a model of yesterday is as good.
     pub(crate) retrain_every: Duration,
+    /// Whether a new model first scores beside the one in use, without alerts or plans, until the truth of `retrain_every` is known
+    /// of both, and takes over only if it told no worse what came.
+    pub(crate) shadow: bool,
     /// Between two plans. A day, as parts are shipped daily.
     pub(crate) plan_every: Duration,
     /// Prediction horizons, the main one first; chosen by how often a fleet reports where empty.
@@ -116,6 +119,7 @@ impl Default for Analytics {
     fn default() -> Self {
         Self {
             retrain_every: Duration::from_days(7),
+            shadow: true,
             plan_every: Duration::from_days(1),
             horizons: Vec::new(),
             alarms: AlarmRule::Balanced,

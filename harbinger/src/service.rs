@@ -344,6 +344,7 @@ async fn name_tenant(mut request: axum::extract::Request) -> axum::extract::Requ
 fn worker_options(config: &Config, models: PathBuf) -> worker::Options {
     worker::Options {
         retrain_every: config.analytics.retrain_every,
+        shadow: config.analytics.shadow,
         plan_every: config.analytics.plan_every,
         horizons: config.analytics.horizons.clone(),
         every: config.analytics.every,

@@ -1,4 +1,5 @@
-//! From which probability on to alarm: by a balance of misses and false alarms, by cost, or by a budget of false alarms.
+//! From which probability on to alarm: by a balance of misses and false alarms, by cost, or by a budget of false alarms or of
+//! visits.
 
 use std::{fmt, str::FromStr};
 
@@ -22,13 +23,18 @@ pub enum AlarmRule {
         /// False alarms that 1,000 device-months may have; >= 0.
         per_1000_device_months: f64,
     },
+    /// As low as the visits that a crew can make to the whole fleet allow: alarms, true and false, as held-out rows raise them.
+    Visits {
+        /// Visits a day; > 0.
+        per_day: f64,
+    },
 }
 
 /// What is no rule.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "{text:?} is no rule of alarms: say balanced, cost=VISIT:FAILURE (a visit costs less than a failure), or \
-     false_alarms=N (for each 1,000 device-months)"
+    "{text:?} is no rule of alarms: say balanced, cost=VISIT:FAILURE (a visit costs less than a failure), \
+     false_alarms=N (for each 1,000 device-months), or visits=N (a day, to the whole fleet)"
 )]
 pub struct NoAlarmRule {
     text: String,
@@ -47,6 +53,9 @@ impl FromStr for AlarmRule {
             Some(("false_alarms", budget)) => {
                 amount(budget).map(|per_1000_device_months| Self::FalseAlarms { per_1000_device_months })
             }
+            Some(("visits", visits)) => {
+                amount(visits).filter(|&visits| visits > 0.0).map(|per_day| Self::Visits { per_day })
+            }
             Some(_) => None,
         };
         rule.ok_or_else(|| NoAlarmRule { text: text.to_owned() })
@@ -59,6 +68,7 @@ impl fmt::Display for AlarmRule {
             Self::Balanced => f.write_str("balanced"),
             Self::Cost { visit, failure } => write!(f, "cost={visit}:{failure}"),
             Self::FalseAlarms { per_1000_device_months } => write!(f, "false_alarms={per_1000_device_months}"),
+            Self::Visits { per_day } => write!(f, "visits={per_day}"),
         }
     }
 }
@@ -85,6 +95,7 @@ mod tests {
             AlarmRule::Balanced,
             AlarmRule::Cost { visit: 80.0, failure: 1200.5 },
             AlarmRule::FalseAlarms { per_1000_device_months: 2.5 },
+            AlarmRule::Visits { per_day: 0.5 },
         ];
         for rule in rules {
             assert_eq!(rule.to_string().parse(), Ok(rule));
@@ -93,9 +104,18 @@ mod tests {
 
     #[test]
     fn what_is_no_rule_is_refused_with_the_remedy() {
-        for text in
-            ["", "cost", "cost=5", "cost=5:5", "cost=0:5", "cost=-1:5", "false_alarms=-1", "false_alarms=x", "best"]
-        {
+        for text in [
+            "",
+            "cost",
+            "cost=5",
+            "cost=5:5",
+            "cost=0:5",
+            "cost=-1:5",
+            "false_alarms=-1",
+            "false_alarms=x",
+            "visits=0",
+            "best",
+        ] {
             let refused = text.parse::<AlarmRule>().unwrap_err().to_string();
             assert!(refused.contains("cost=VISIT:FAILURE"), "{refused}");
         }

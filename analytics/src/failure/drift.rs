@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     calibration::Scored,
-    model::{ComponentModel, Model},
+    model::{ComponentModel, Family, Model},
     rows::Row,
     score::Prediction,
 };
@@ -21,6 +21,13 @@ const MIN_ROWS: usize = 200;
 const GONE: f64 = 0.5;
 /// Bins of the reference.
 const BINS: usize = 10;
+/// Failures that came are this many standard deviations from those expected before it is told: looked at every day for each
+/// component, chance alone reaches it once in decades.
+const DEVIATIONS: f64 = 4.0;
+/// And at least so many times more or fewer: with failures enough, a difference that matters to nobody is certain.
+const MATTERS: f64 = 1.5;
+/// Below so many failures, expected and come together, nothing is said.
+const MIN_FAILURES: f64 = 10.0;
 
 /// What the held-out rows of training were like.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -90,7 +97,39 @@ fn counts(edges: &[f64], scores: impl Iterator<Item = (f64, f64)>) -> Vec<f64> {
     counts
 }
 
-/// A component whose rows are no longer like those that its model learnt from.
+/// Failures that were expected of a component's slots, and those that came.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
+pub struct Outcome {
+    /// Sum of the probabilities.
+    pub expected: f64,
+    /// Failures that came.
+    pub observed: f64,
+    /// Variance of the number of failures if the probabilities are right: that of a Poisson-binomial law.
+    variance: f64,
+}
+
+/// Outcomes by kind of device and component.
+pub(crate) type Outcomes = BTreeMap<(String, ComponentId), Outcome>;
+
+impl Outcome {
+    /// Adds a slot in a window that overlaps no other of the slot.
+    pub(crate) fn add(&mut self, probability: f64, failed: bool) {
+        self.expected += probability;
+        self.variance += probability * (1.0 - probability);
+        self.observed += f64::from(u8::from(failed));
+    }
+
+    /// Whether the probabilities no longer say how often failures come, beyond what chance does.
+    fn is_off(&self) -> bool {
+        let Self { expected, observed, variance } = *self;
+        let far = (observed - expected).abs() >= DEVIATIONS * variance.sqrt();
+        let matters = observed >= MATTERS * expected || expected >= MATTERS * observed;
+        expected + observed >= MIN_FAILURES && far && matters
+    }
+}
+
+/// A component whose rows are no longer like those that its model learnt from, or whose failures no longer come as often as it
+/// says.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Drift {
     /// Kind of the devices.
@@ -99,10 +138,12 @@ pub struct Drift {
     pub component: ComponentId,
     /// Rows that were looked at.
     pub rows: usize,
-    /// Population stability index of their scores.
-    pub population_stability: f64,
+    /// Population stability index of their scores; `None` where there are too few rows to tell.
+    pub population_stability: Option<f64>,
     /// Signals that most devices reported in training and most no longer do.
     pub missing: Vec<SignalId>,
+    /// Failures that were expected and came, where they differ by more than chance.
+    pub calibration: Option<Outcome>,
 }
 
 /// A component of a family, by the family's place.
@@ -110,11 +151,13 @@ type Group<'a> = (usize, &'a ComponentId);
 /// A score and the features behind it.
 type ScoredRow<'a> = (f64, &'a [f64]);
 
-/// Where predictions show drift: scores whose stability index is [`SHIFTED`] or more, or signals that are gone.
+/// Where there is drift: scores whose stability index is [`SHIFTED`] or more, signals that are gone, or failures that come more or
+/// less often than was said.
 ///
 /// * `predictions`: with their basis, of about one time.
+/// * `outcomes`: of the model's earlier predictions.
 #[must_use]
-pub(crate) fn drift(model: &Model, predictions: &[Prediction]) -> Vec<Drift> {
+pub(crate) fn drift(model: &Model, predictions: &[Prediction], outcomes: &Outcomes) -> Vec<Drift> {
     let mut groups: BTreeMap<Group<'_>, Vec<ScoredRow<'_>>> = BTreeMap::new();
     for prediction in predictions {
         if let Some(basis) = &prediction.basis {
@@ -123,31 +166,40 @@ pub(crate) fn drift(model: &Model, predictions: &[Prediction]) -> Vec<Drift> {
     }
     let drifted = |((family, component), rows): (Group<'_>, Vec<ScoredRow<'_>>)| {
         let family = model.families.get(family)?;
-        let Some(ComponentModel::Learnt { reference, .. }) = family.components.get(component) else { return None };
-        if rows.len() < MIN_ROWS {
-            return None;
-        }
-        let scores: Vec<f64> = rows.iter().map(|(score, _)| *score).collect();
-        let population_stability = reference.stability(&scores);
-        let is_gone = |feature: &usize| {
-            let missing = rows.iter().filter(|(_, row)| row[*feature].is_nan()).count();
-            missing as f64 / rows.len() as f64 > reference.missing[*feature] + GONE
-        };
-        let newest = |(place, feature): (usize, &Feature)| match feature {
-            Feature::Last(signal) if is_gone(&place) => Some(signal.clone()),
+        let learnt = match family.components.get(component)? {
+            ComponentModel::Learnt { reference, .. } if rows.len() >= MIN_ROWS => Some(reference),
             _ => None,
         };
-        let missing: Vec<SignalId> = family.space.features.iter().enumerate().filter_map(newest).collect();
+        let stability = |reference: &Reference| {
+            let scores: Vec<f64> = rows.iter().map(|(score, _)| *score).collect();
+            reference.stability(&scores)
+        };
+        let calibration = outcomes.get(&(family.kind.clone(), component.clone())).copied();
         let drift = Drift {
             kind: family.kind.clone(),
             component: component.clone(),
             rows: rows.len(),
-            population_stability,
-            missing,
+            population_stability: learnt.map(stability),
+            missing: learnt.map_or_else(Vec::new, |reference| gone(reference, family, &rows)),
+            calibration: calibration.filter(Outcome::is_off),
         };
-        (population_stability >= SHIFTED || !drift.missing.is_empty()).then_some(drift)
+        let shifted = drift.population_stability.is_some_and(|index| index >= SHIFTED);
+        (shifted || !drift.missing.is_empty() || drift.calibration.is_some()).then_some(drift)
     };
     groups.into_iter().filter_map(drifted).collect()
+}
+
+/// The signals that most rows had in training and most no longer have.
+fn gone(reference: &Reference, family: &Family, rows: &[ScoredRow<'_>]) -> Vec<SignalId> {
+    let is_gone = |feature: usize| {
+        let missing = rows.iter().filter(|(_, row)| row[feature].is_nan()).count();
+        missing as f64 / rows.len() as f64 > reference.missing[feature] + GONE
+    };
+    let newest = |(place, feature): (usize, &Feature)| match feature {
+        Feature::Last(signal) if is_gone(place) => Some(signal.clone()),
+        _ => None,
+    };
+    family.space.features.iter().enumerate().filter_map(newest).collect()
 }
 
 #[cfg(test)]
@@ -188,6 +240,26 @@ mod tests {
         let reference = reference(&[0.5; 100]);
         assert!(reference.fits(0) && reference.edges.is_empty());
         assert_eq!(reference.stability(&[0.1, 0.9]), 0.0);
+    }
+
+    fn outcome(probabilities: impl Iterator<Item = f64>, failures: usize) -> Outcome {
+        let mut outcome = Outcome::default();
+        probabilities.enumerate().for_each(|(n, probability)| outcome.add(probability, n < failures));
+        outcome
+    }
+
+    /// A hundred slots of probability .1 are ten failures, three more or less: 4 deviations are 12.
+    #[test]
+    fn failures_beyond_chance_are_told_and_others_are_not() {
+        let of = |failures| outcome(std::iter::repeat_n(0.1, 100), failures);
+        assert!((of(10).expected - 10.0).abs() < 1e-9);
+        assert_eq!([0, 10, 21, 22, 40].map(|failures| of(failures).is_off()), [false, false, false, true, true]);
+        // Three times as many came as nothing: too few to say.
+        assert!(!outcome(std::iter::repeat_n(0.001, 1_000), 3).is_off());
+        // A tenth more, and certain of it: nobody needs to know.
+        assert!(!outcome(std::iter::repeat_n(0.1, 1_000_000), 110_000).is_off());
+        // A model that cries wolf: fifty expected, nine came.
+        assert!(outcome(std::iter::repeat_n(0.5, 100), 9).is_off());
     }
 
     proptest! {

@@ -28,8 +28,31 @@ pub(super) struct HeldOut {
     pub rows: usize,
     /// One a horizon: a score for each row whose label that horizon knows.
     pub scores: Vec<Vec<Scored>>,
-    /// Subject and time of each score of the main horizon.
-    pub places: Vec<(usize, Timestamp)>,
+    /// Where each score of the main horizon stands.
+    pub places: Vec<Place>,
+}
+
+/// Where a held-out row stands.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Place {
+    pub subject: usize,
+    pub t: Timestamp,
+    /// The failure that follows within the main horizon, where one does.
+    pub failure: Option<Timestamp>,
+}
+
+/// What a threshold is chosen by.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Choice {
+    pub rule: AlarmRule,
+    /// Time that a row stands for.
+    pub every: Duration,
+    /// Devices of the whole fleet.
+    pub devices: usize,
+    /// The way of a part to the device's depot: see [`Quality::lead_hours`].
+    pub lead: Duration,
+    /// Whether only alarms that leave parts this time count as hits.
+    pub in_time: bool,
 }
 
 impl HeldOut {
@@ -112,48 +135,71 @@ fn with_doubt(rows: &[Scored], failures: usize) -> Vec<Scored> {
 
 /// A row of probability, with where and when it was.
 struct Judged {
-    slot: Slot,
+    /// Which component.
+    component: usize,
+    place: Place,
     scored: Scored,
 }
 
-/// Component, subject and time of a row.
-type Slot = (usize, usize, Timestamp);
+impl Judged {
+    fn slot(&self) -> (usize, usize) {
+        (self.component, self.place.subject)
+    }
+
+    /// Whether an alarm here comes too late for the part.
+    fn is_late(&self, lead: Duration) -> bool {
+        self.place.failure.is_some_and(|failure| failure <= self.place.t + lead)
+    }
+}
 
 /// The main-horizon probability from which on to alarm, by the rule, pooled over components; midway between the lowest
 /// probability that alarms and the highest that does not. With it how good held-out rows say the model is there.
-///
-/// * `every`: time that a row stands for.
 pub(super) fn choose_threshold(
     held_out: &[&HeldOut],
     calibrations: &[Vec<Calibration>],
-    rule: AlarmRule,
-    every: Duration,
+    choice: Choice,
 ) -> (Option<f64>, Quality) {
     let mut rows: Vec<Judged> = Vec::new();
-    for (place, (component, calibrations)) in held_out.iter().zip(calibrations).enumerate() {
-        let judged = |(row, &(subject, t)): (&Scored, &(usize, Timestamp))| Judged {
-            slot: (place, subject, t),
+    for (component, (of_component, calibrations)) in held_out.iter().zip(calibrations).enumerate() {
+        let judged = |(row, &place): (&Scored, &Place)| Judged {
+            component,
+            place,
             scored: Scored { score: calibrations[0].probability(row.score), ..*row },
         };
-        rows.extend(component.scores[0].iter().zip(&component.places).map(judged));
+        rows.extend(of_component.scores[0].iter().zip(&of_component.places).map(judged));
     }
-    let mut ranked: Vec<Scored> = rows.iter().map(|row| row.scored).collect();
-    ranked.sort_by(|a, b| b.score.total_cmp(&a.score));
-    let weight: f64 = ranked.iter().map(|row| row.weight).sum();
-    let failing: f64 = ranked.iter().filter(|row| row.failed).map(|row| row.weight).sum();
+    let ranked_of = |chosen: &dyn Fn(&Judged) -> bool| {
+        let mut ranked: Vec<Scored> = rows.iter().filter(|row| chosen(row)).map(|row| row.scored).collect();
+        ranked.sort_by(|a, b| b.score.total_cmp(&a.score));
+        let failing: f64 = ranked.iter().filter(|row| row.failed).map(|row| row.weight).sum();
+        (ranked, failing)
+    };
+    let (ranked, failing) = ranked_of(&|_| true);
     if ranked.is_empty() || failing == 0.0 {
         return (None, Quality::default());
     }
-    let cuts = cuts(&ranked, failing);
-    let threshold = match rule {
+    // An alarm that comes too late is neither a hit nor false. Where all would, the rest is still worth knowing.
+    let timely = ranked_of(&|row| !row.is_late(choice.lead));
+    let cuts = if choice.in_time && timely.1 > 0.0 { cuts(&timely.0, timely.1) } else { cuts(&ranked, failing) };
+    rows.sort_by_key(|row| (row.slot(), row.place.t));
+    let device_months = || held_out.iter().map(|component| component.device_months(choice.every)).fold(0.0, f64::max);
+    let threshold = match choice.rule {
         AlarmRule::Balanced => balanced(&cuts),
         AlarmRule::Cost { visit, failure } => Some(visit / failure),
         AlarmRule::FalseAlarms { per_1000_device_months } => {
-            let device_months = held_out.iter().map(|component| component.device_months(every)).fold(0.0, f64::max);
-            within_budget(&mut rows, &cuts, per_1000_device_months * device_months / 1000.0)
+            let budget = per_1000_device_months * device_months() / 1000.0;
+            within_budget(&cuts, budget, |threshold| {
+                runs(&rows, threshold, |run| !run.iter().any(|row| row.scored.failed))
+            })
+        }
+        AlarmRule::Visits { per_day } => {
+            let days = device_months() * HOURS_PER_MONTH / 24.0;
+            let budget = per_day * days / choice.devices.max(1) as f64;
+            within_budget(&cuts, budget, |threshold| runs(&rows, threshold, |_| true))
         }
     };
     let at = threshold.and_then(|threshold| cuts.iter().take_while(|cut| cut.lowest > threshold).last());
+    let weight: f64 = ranked.iter().map(|row| row.weight).sum();
     let brier =
         ranked.iter().map(|r| r.weight * (r.score - f64::from(u8::from(r.failed))).powi(2)).sum::<f64>() / weight;
     let base_rate = failing / weight;
@@ -165,9 +211,23 @@ pub(super) fn choose_threshold(
         brier_base: base_rate * (1.0 - base_rate),
         precision: at.map_or(0.0, |cut| cut.precision),
         recall: at.map_or(0.0, |cut| cut.recall),
+        lead_hours: choice.lead.hours(),
+        in_time: threshold.map_or(0.0, |threshold| in_time(&rows, threshold, choice.lead)),
         reliability: reliability(&ranked),
     };
     (threshold, quality)
+}
+
+/// Share of the failures that follow some row which an alarm told of early enough for the part.
+fn in_time(rows: &[Judged], threshold: f64, lead: Duration) -> f64 {
+    let mut failures = BTreeMap::new();
+    for row in rows {
+        if let Some(failure) = row.place.failure {
+            let told = failures.entry((row.slot(), failure)).or_insert(false);
+            *told |= row.scored.score > threshold && !row.is_late(lead);
+        }
+    }
+    failures.values().filter(|&&told| told).count() as f64 / failures.len().max(1) as f64
 }
 
 /// A threshold and what it gives on held-out rows.
@@ -208,23 +268,22 @@ fn balanced(cuts: &[Cut]) -> Option<f64> {
     cuts.iter().find(|cut| cut.f1 > 0.0 && cut.f1 >= PLATEAU * highest).map(|cut| cut.threshold)
 }
 
-/// The lowest threshold whose false alarms, and those of all above it, stay within the budget; above all rows where none does.
-fn within_budget(rows: &mut [Judged], cuts: &[Cut], budget: f64) -> Option<f64> {
-    rows.sort_by_key(|row| row.slot);
+/// The lowest threshold whose cost, and that of all above it, stays within the budget; above all rows where none does.
+fn within_budget(cuts: &[Cut], budget: f64, cost: impl Fn(f64) -> f64) -> Option<f64> {
     let step = cuts.len().div_ceil(BUDGET_STEPS).max(1);
     let tried = cuts.iter().step_by(step).map(|cut| cut.threshold);
-    let allowed = tried.take_while(|&threshold| false_alarms(rows, threshold) <= budget).last();
+    let allowed = tried.take_while(|&threshold| cost(threshold) <= budget).last();
     allowed.or_else(|| cuts.first().map(|cut| f64::midpoint(1.0, cut.threshold)))
 }
 
-/// Runs of alarm rows of a slot none of which failed. A run counts for as many rows as its first stands for, which is too many
-/// where healthy rows were thinned: the budget is kept all the more.
-fn false_alarms(rows: &[Judged], threshold: f64) -> f64 {
-    let slot = |row: &Judged| (row.slot.0, row.slot.1);
+/// Runs of alarm rows of a slot that count. A run counts for as many rows as its first stands for, which is too many where
+/// healthy rows were thinned: a budget is kept all the more.
+///
+/// * `rows`: in order of slot and time.
+fn runs(rows: &[Judged], threshold: f64, counts: impl Fn(&[Judged]) -> bool) -> f64 {
     let alarms = |row: &Judged| row.scored.score > threshold;
-    let runs = rows.chunk_by(|a, b| slot(a) == slot(b) && alarms(a) == alarms(b));
-    let is_false = |run: &&[Judged]| alarms(&run[0]) && !run.iter().any(|row| row.scored.failed);
-    runs.filter(is_false).map(|run| run[0].scored.weight).sum()
+    let runs = rows.chunk_by(|a, b| a.slot() == b.slot() && alarms(a) == alarms(b));
+    runs.filter(|run| alarms(&run[0]) && counts(run)).map(|run| run[0].scored.weight).sum()
 }
 
 #[cfg(test)]
@@ -245,17 +304,63 @@ mod tests {
                     _ => 0.0,
                 };
                 scores.push(Scored { score, failed, weight: 1.0 });
-                places.push((subject, Timestamp::from_millis(day * 86_400_000)));
+                let failure = failed.then(|| day_of(50));
+                places.push(Place { subject, t: day_of(day), failure });
             }
         }
         HeldOut { failures: 1, rows: scores.len(), scores: vec![scores], places }
     }
 
-    fn chosen(rule: &str) -> (f64, Quality) {
+    fn day_of(day: i64) -> Timestamp {
+        Timestamp::from_millis(day * 86_400_000)
+    }
+
+    fn by(rule: &str) -> Choice {
+        let (every, lead) = (Duration::from_days(1), Duration::ZERO);
+        Choice { rule: rule.parse().unwrap(), every, devices: 10, lead, in_time: true }
+    }
+
+    fn choose(rows: &HeldOut, choice: Choice) -> (f64, Quality) {
         let as_scored = Calibration::Isotonic { scores: vec![0.0, 1.0], probabilities: vec![0.0, 1.0] };
-        let (threshold, quality) =
-            choose_threshold(&[&held_out()], &[vec![as_scored]], rule.parse().unwrap(), Duration::from_days(1));
+        let (threshold, quality) = choose_threshold(&[rows], &[vec![as_scored]], choice);
         (threshold.unwrap(), quality)
+    }
+
+    fn chosen(rule: &str) -> (f64, Quality) {
+        choose(&held_out(), by(rule))
+    }
+
+    /// The ten devices raise an alarm in 100 days at .9, two at .8, three at .6 and so on: a hundredth of a visit a day is one in
+    /// that time, and a fleet of twenty devices needs twice the visits for the same threshold.
+    #[test]
+    fn visits_a_day_are_used_and_kept_whatever_the_size_of_the_fleet() {
+        for (visits, devices, expected) in
+            [(0.01, 10, 0.85), (0.02, 10, 0.7), (0.025, 10, 0.7), (0.02, 20, 0.85), (0.06, 20, 0.5), (9.0, 10, 0.1)]
+        {
+            let choice = Choice { devices, ..by(&format!("visits={visits}")) };
+            let (threshold, _) = choose(&held_out(), choice);
+            assert!((threshold - expected).abs() < 1e-12, "{visits} for {devices}: {threshold}");
+        }
+    }
+
+    /// The row of day 49 comes a day before the failure, that of day 48 two days, which here scores .5 only.
+    #[test]
+    fn an_alarm_that_comes_too_late_for_the_part_is_no_hit_and_not_false() {
+        let mut rows = held_out();
+        rows.scores[0][48].score = 0.5;
+        let lead = |hours| Choice { lead: Duration::from_hours(hours), ..by("balanced") };
+        let (threshold, quality) = choose(&rows, lead(0));
+        assert!((threshold - 0.85).abs() < 1e-12 && quality.in_time == 1.0, "{threshold}");
+        let (threshold, quality) = choose(&rows, lead(24));
+        assert!((threshold - 0.45).abs() < 1e-12, "{threshold}");
+        // Of the alarms at .9 (late: not counted), .8, .6 and .5 one is a hit.
+        assert!((quality.precision - 1.0 / 3.0).abs() < 1e-12 && quality.recall == 1.0 && quality.in_time == 1.0);
+        // Parts that take longer than any alarm leaves them: the threshold is as if nobody asked, and the truth is told.
+        let (threshold, quality) = choose(&rows, lead(48));
+        assert!((threshold - 0.85).abs() < 1e-12, "{threshold}");
+        assert_eq!((quality.in_time, quality.lead_hours), (0.0, 48.0));
+        let (threshold, _) = choose(&rows, Choice { in_time: false, ..lead(24) });
+        assert!((threshold - 0.85).abs() < 1e-12, "{threshold}");
     }
 
     #[test]
@@ -285,10 +390,8 @@ mod tests {
     fn a_budget_that_nothing_keeps_alarms_above_all_rows() {
         let mut rows = held_out();
         rows.scores[0][150].score = 0.95;
-        let as_scored = Calibration::Isotonic { scores: vec![0.0, 1.0], probabilities: vec![0.0, 1.0] };
-        let rule = AlarmRule::FalseAlarms { per_1000_device_months: 0.0 };
-        let (threshold, quality) = choose_threshold(&[&rows], &[vec![as_scored]], rule, Duration::from_days(1));
-        assert!(threshold.unwrap() > 0.95);
+        let (threshold, quality) = choose(&rows, by("false_alarms=0"));
+        assert!(threshold > 0.95);
         assert_eq!(quality.recall, 0.0);
     }
 }

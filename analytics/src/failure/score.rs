@@ -1,5 +1,7 @@
 //! Scoring: a model applied to devices at times, one prediction a component.
 
+mod cold_start;
+
 use std::{collections::BTreeMap, sync::Arc};
 
 use harbinger_core::{ComponentId, DeviceId, Duration, HardwareModelId, Timestamp, fleet::Fleet, history::Timeline};
@@ -17,6 +19,8 @@ use crate::{
     features::{Feature, FeatureSpace, Known},
     survival::{RemainingLife, SurvivalCurve},
 };
+
+use cold_start::{doubt, unknown, widened};
 
 /// Signals named with a prediction.
 const TOP_SIGNALS: usize = 3;
@@ -172,6 +176,17 @@ fn score_with(
         let scored: Vec<Vec<Prediction>> = members.par_chunks(DEVICES_TOGETHER).map(of_chunk).collect();
         predictions.extend(scored.into_iter().flatten());
     }
+    for subject in subjects {
+        let family = model.family(kind_of(&kinds, subject.device));
+        let is_new = |slot: &&&ComponentId| family.is_none_or(|family| !family.components.contains_key(**slot));
+        let slots = components.get(&subject.device.model).map_or(&[][..], Vec::as_slice);
+        let new: Vec<&ComponentId> = slots.iter().filter(is_new).copied().collect();
+        if !new.is_empty() {
+            let times = times(subject);
+            let at = |t: Timestamp| new.iter().filter_map(move |component| unknown(model, subject, component, t));
+            predictions.extend(times.into_iter().flat_map(at));
+        }
+    }
     predictions.par_sort_by(|a, b| (a.ts, &a.device, &a.component).cmp(&(b.ts, &b.device, &b.component)));
     predictions
 }
@@ -236,14 +251,15 @@ impl<'a> Scorer<'a> {
         let Waiting { subject, component, predictor, t, row, life_row } = one;
         let main = probabilities.first().copied().unwrap_or(0.0);
         let near = family.threshold.is_some_and(|threshold| main > KEEPS_FEATURES * threshold);
+        let life = match predictor.life().zip(life_row) {
+            Some((life, row)) => life.predict(&row, model.rul_cap),
+            None => remaining_life(&model.horizons, &probabilities, model.rul_cap),
+        };
         Prediction {
             ts: t,
             device: subject.device.device.clone(),
             component: component.clone(),
-            rul: match predictor.life().zip(life_row) {
-                Some((life, row)) => life.predict(&row, model.rul_cap),
-                None => remaining_life(&model.horizons, &probabilities, model.rul_cap),
-            },
+            rul: widened(life, doubt(family, &subject.device.model), model.rul_cap),
             alarm: family.threshold.is_some_and(|threshold| main > threshold),
             probabilities,
             score,

@@ -241,6 +241,47 @@ fn a_model_that_is_not_as_it_was_written_is_refused_by_name() {
     }
 }
 
+/// What is new to a model is scored as its family, less surely, or as components do on average; nothing is left out.
+#[test]
+fn a_new_hardware_model_starts_from_its_family_and_a_new_kind_from_all_components() {
+    let (mut fleet, mut histories) = pumps(24);
+    let model = learn(&fleet, &histories, hour(24 * DAYS));
+    assert!((model.families[0].experience["p1"] - 24.0).abs() < 1e-9);
+    for (name, kind) in [("p2", "pump"), ("f1", "fan")] {
+        let hardware = HardwareModel { model: id(name), kind: kind.to_owned(), description: None };
+        fleet.models.push(hardware);
+        let slot = fleet.components[0].clone();
+        fleet.components.push(ComponentSlot { model: id(name), ..slot });
+        // The same readings, so that only the model differs.
+        let (known, device): (DeviceId, DeviceId) = (id("pump-03"), id(&format!("new-{name}")));
+        let twin = fleet.devices.iter().find(|device| device.device == known).unwrap().clone();
+        fleet.devices.push(Device { device: device.clone(), model: id(name), ..twin });
+        histories.insert(device, histories[&known].clone());
+    }
+    // A component that no pump had when the model was trained.
+    let slot = fleet.components[0].clone();
+    fleet.components.push(ComponentSlot { component: id("rotor"), ..slot });
+    let subjects = subjects(&fleet, &histories);
+    let at = hour(24 * 9 - 6);
+    let scored = score(&model, &fleet, &subjects, |_| vec![at]);
+    let of = |device: &str, component: &str| {
+        let wanted = |p: &&Prediction| p.device.as_str() == device && p.component.as_str() == component;
+        let mut found = scored.iter().filter(wanted);
+        (found.next().unwrap(), assert!(found.next().is_none()))
+    };
+    let (known, new) = (of("pump-03", "seal").0, of("new-p2", "seal").0);
+    assert!(known.alarm && new.alarm, "{known:?}");
+    assert_eq!(known.probabilities.len(), new.probabilities.len());
+    assert!(new.rul.p05 < known.rul.p05 && new.rul.p95 > known.rul.p95, "{new:?}");
+    for (device, component) in [("new-f1", "seal"), ("pump-03", "rotor")] {
+        let prior = of(device, component).0;
+        // Half a failure in ten years, within a day.
+        assert!((prior.probabilities[0] - 0.5 / 3652.5).abs() < 1e-6 && !prior.alarm, "{prior:?}");
+        assert!(prior.rul.p05 < prior.rul.p50 && prior.rul.p50 <= prior.rul.p95);
+    }
+    assert_eq!(scored.len(), 31 + 30 + 1);
+}
+
 /// Every reading of a signal from `since` on, changed.
 fn changed(histories: &Histories, signal: &str, since: Timestamp, change: impl Fn(f64) -> f64) -> Histories {
     let mut histories = histories.clone();
@@ -260,12 +301,12 @@ fn drift_is_seen_in_the_scores_and_in_signals_that_are_gone() {
         every_six_hours(subject).into_iter().filter(|&t| t >= hour(24 * 28)).collect()
     };
     let found = |histories: &Histories| {
-        drift(&model, &score_with_basis(&model, &fleet, &subjects(&fleet, histories), last_days))
+        drift(&model, &score_with_basis(&model, &fleet, &subjects(&fleet, histories), last_days), &Outcomes::new())
     };
     assert_eq!(found(&histories), []);
     let hotter = found(&changed(&histories, "heat", hour(24 * 27), |heat| heat + 8.0));
     assert_eq!(hotter.len(), 1);
-    assert!(hotter[0].population_stability >= SHIFTED && hotter[0].missing.is_empty(), "{hotter:?}");
+    assert!(hotter[0].population_stability.unwrap() >= SHIFTED && hotter[0].missing.is_empty(), "{hotter:?}");
     let silent = found(&changed(&histories, "load", hour(24 * 20), |_| f64::NAN));
     assert_eq!(silent.len(), 1);
     assert_eq!(
@@ -275,5 +316,14 @@ fn drift_is_seen_in_the_scores_and_in_signals_that_are_gone() {
     // Too few rows to tell chance from drift.
     let few = |subject: &Subject<'_>| last_days(subject).into_iter().take(2).collect();
     let hotter = changed(&histories, "heat", hour(24 * 27), |heat| heat + 8.0);
-    assert_eq!(drift(&model, &score_with_basis(&model, &fleet, &subjects(&fleet, &hotter), few)), []);
+    let few = score_with_basis(&model, &fleet, &subjects(&fleet, &hotter), few);
+    assert_eq!(drift(&model, &few, &Outcomes::new()), []);
+    // However few report now: that failures come four times as often as was said is known from those that came.
+    let mut often = Outcomes::new();
+    let (kind, component) = (model.families[0].kind.clone(), few[0].component.clone());
+    let outcome = often.entry((kind, component)).or_default();
+    (0..100).for_each(|n| outcome.add(0.1, n < 40));
+    let off = drift(&model, &few, &often);
+    assert_eq!(off.len(), 1, "{off:?}");
+    assert_eq!((off[0].population_stability, off[0].calibration.unwrap().observed), (None, 40.0));
 }

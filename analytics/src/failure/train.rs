@@ -18,8 +18,9 @@ use super::{
     calibration::Scored,
     drift::Reference,
     forest::{Forest, ForestOptions},
-    held_out::{HeldOut, calibrate, choose_threshold, score_held_out},
+    held_out::{Choice, HeldOut, Place, calibrate, choose_threshold, score_held_out},
     kind_of, kinds,
+    lead::{in_time, part_lead_time},
     life::{
         Inputs, LifeModel, LifeRow,
         wear::{Seen, Wear},
@@ -30,7 +31,7 @@ use super::{
 use crate::{
     boosting::{Boosting, BoostingOptions, Table},
     evaluate::average_precision,
-    features::{Cohorts, FeatureSpace, Windows, cadence, regimes::Regimes},
+    features::{Cohorts, FeatureSpace, Windows, cadence, counters, regimes::Regimes},
     lifetime::{self, Lifetime, RatePrior, Weibull},
 };
 
@@ -47,6 +48,11 @@ const LIFE_CELLS: usize = 16_000_000;
 /// Prior of a component class without a failure: as if half a failure had been seen in ten device-years, an annual failure
 /// rate of 5 %, in the middle of what drives, fans and compressors show in their first years.
 const PRIOR: RatePrior = RatePrior { failures: 0.5, exposure_days: 3652.5 };
+
+/// Failures a day of a component of which nothing is known.
+pub(super) fn prior_rate() -> f64 {
+    PRIOR.rate_per_day(0, 0.0)
+}
 
 /// How to train.
 #[derive(Debug, Clone, PartialEq)]
@@ -67,6 +73,9 @@ pub struct TrainOptions {
     pub boosting: BoostingOptions,
     /// From which probability on to alarm.
     pub alarm_rule: AlarmRule,
+    /// Whether alarms are to come early enough for the part: of horizons that nobody chose the shortest that leaves it the time is
+    /// the main one, and alarms that come later are no hits where the threshold is chosen.
+    pub in_time: bool,
     /// The same data and seed give the same model.
     pub seed: u64,
     /// Devices whose rows and labels are used; all where `None`. The others still stand in their cohorts.
@@ -98,6 +107,7 @@ impl TrainOptions {
                 ..BoostingOptions::default()
             },
             alarm_rule: AlarmRule::Balanced,
+            in_time: false,
             seed: 1,
             devices: None,
         }
@@ -133,7 +143,13 @@ pub fn train(fleet: &Fleet, subjects: &[Subject<'_>], options: &TrainOptions) ->
     let cadences: BTreeMap<&str, Duration> =
         families.iter().map(|(kind, members)| (*kind, family_cadence(subjects, members, options.until))).collect();
     let fastest = cadences.values().copied().min().unwrap_or(Duration::from_hours(1));
-    let horizons = if options.horizons.is_empty() { default_horizons(fastest) } else { options.horizons.clone() };
+    let horizons = match (options.horizons.is_empty(), options.in_time) {
+        (true, true) => {
+            in_time(default_horizons(fastest), part_lead_time(fleet, subjects.iter().map(|subject| subject.device)))
+        }
+        (true, false) => default_horizons(fastest),
+        (false, _) => options.horizons.clone(),
+    };
     let every = options.every.unwrap_or_else(|| default_every(fastest));
     let families = families
         .iter()
@@ -232,7 +248,14 @@ impl FamilyJob<'_> {
         }
         let held_out: Vec<&HeldOut> = learnt.iter().map(|trained| &trained.held_out).collect();
         let calibrations = calibrate(&held_out, self.horizons.len());
-        let (threshold, quality) = choose_threshold(&held_out, &calibrations, self.options.alarm_rule, self.every);
+        let choice = Choice {
+            rule: self.options.alarm_rule,
+            every: self.every,
+            devices: self.subjects.len(),
+            lead: part_lead_time(self.fleet, self.members.iter().map(|&place| self.subjects[place].device)),
+            in_time: self.options.in_time,
+        };
+        let (threshold, quality) = choose_threshold(&held_out, &calibrations, choice);
         for (trained, calibrations) in learnt.into_iter().zip(calibrations) {
             let Trained { component, rankers, held_out: HeldOut { failures, .. }, life, usual, reference } = trained;
             let horizons = rankers.into_iter().zip(calibrations);
@@ -242,7 +265,25 @@ impl FamilyJob<'_> {
                 ComponentModel::Learnt { failures, horizons, life: life.map(Box::new), usual, reference },
             );
         }
-        Family { kind: kind.to_owned(), space, threshold, components, quality }
+        let experience = self.experience();
+        Family { kind: kind.to_owned(), space, threshold, components, experience, quality }
+    }
+
+    /// Failures to be expected of each hardware model in the time that it was watched, if all fail as often.
+    fn experience(&self) -> BTreeMap<HardwareModelId, f64> {
+        let mut days: BTreeMap<HardwareModelId, f64> = BTreeMap::new();
+        let mut failures = 0_usize;
+        for &place in self.members {
+            let Subject { device, history, observed } = &self.subjects[place];
+            let learns = self.options.devices.as_ref().is_none_or(|devices| devices.contains(&device.device));
+            let Some(observed) = observed.filter(|_| learns) else { continue };
+            let until = observed.until.min(self.options.until);
+            *days.entry(device.model.clone()).or_default() += until.days_since(observed.from).max(0.0);
+            failures += history.failures.iter().filter(|f| observed.from < f.ts && f.ts <= self.options.until).count();
+        }
+        let all: f64 = days.values().sum();
+        let expected = |days: f64| if all > 0.0 { failures as f64 * days / all } else { 0.0 };
+        days.into_iter().map(|(model, days)| (model, expected(days))).collect()
     }
 
     /// The feature space of what the family reported until now, and its cohorts.
@@ -267,8 +308,11 @@ impl FamilyJob<'_> {
         }
         let upto: Vec<Cow<'_, Readings>> = self.members.iter().map(|&place| self.upto(place)).collect();
         let components = components_of(self.fleet, self.subjects, self.members).into_keys().cloned().collect();
-        let regimes = Regimes::find(&upto.iter().map(|readings| &**readings).collect::<Vec<_>>());
-        let space = FeatureSpace::new(windows, signals, &codes, &components).with_regimes(regimes);
+        let devices: Vec<&Readings> = upto.iter().map(|readings| &**readings).collect();
+        let regimes = Regimes::find(&devices);
+        // Told within regimes, no signal only grows.
+        let counters = if regimes.is_some() { BTreeSet::new() } else { counters::find(&devices) };
+        let space = FeatureSpace::new(windows, signals, counters, &codes, &components).with_regimes(regimes);
         let cohorts = cohorts_of(self.subjects, self.members, &space);
         (space, cohorts)
     }
@@ -319,7 +363,12 @@ impl FamilyJob<'_> {
         let life = self.life(component, members, &folds, (space, cohorts));
         let usual = usual(&rows, space.width());
         let reference = Reference::new(&only_scores(&scored[0]), &rows, space.width());
-        let place = |&(place, _): &(usize, Scored)| (rows[place].subject, rows[place].t);
+        let place = |&(place, scored): &(usize, Scored)| {
+            let Row { subject, t, .. } = rows[place];
+            let failures = || failure_times(self.subjects[subject].history, component, self.options.until);
+            let failure = scored.failed.then(|| failures().into_iter().find(|&failure| failure > t)).flatten();
+            Place { subject, t, failure }
+        };
         let places = scored[0].iter().map(place).collect();
         let held_out = HeldOut {
             failures,

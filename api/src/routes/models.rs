@@ -1,4 +1,4 @@
-//! Statistical models: which versions there are, which one scores, and changing that.
+//! Statistical models: which versions there are, which one scores, which one tries to take its place, and changing that.
 
 use axum::{Json as Answer, extract::State, http::StatusCode};
 use harbinger_core::{Duration, Timestamp};
@@ -6,17 +6,18 @@ use harbinger_store::ledger::{
     audit,
     models::{self, Model},
 };
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::commit;
 use crate::{
     auth::{Caller, Operate, Read},
-    errors::Result,
+    errors::{Error, Result},
     extract::Path,
     guard::uninterrupted,
     page::Page,
+    standing::ShadowView,
     state::ApiState,
 };
 
@@ -25,7 +26,7 @@ use crate::{
 struct ModelView {
     /// Its version.
     version: String,
-    /// `candidate`, `champion` or `retired`.
+    /// `candidate`, `challenger` (scores in shadow), `champion` or `retired`.
     #[schema(example = "champion")]
     state: &'static str,
     /// It has seen nothing later than this event time.
@@ -105,7 +106,49 @@ async fn promote_model(
     .await
 }
 
-/// Train now on what is known; the new version
+/// Let a version score in shadow beside the champion: nobody acts on what it says. It takes over when the truth of
+/// `retrain_every` is known and it told no worse what came, else it retires. The challenger before it retires now
+#[utoipa::path(
+    post, path = "/models/{version}/challenge", tag = "models", params(("version" = String, Path)),
+    security(("key" = ["operate"])), responses((status = 200, body = ModelView))
+)]
+async fn challenge_model(
+    caller: Caller<Operate>,
+    State(state): State<ApiState>,
+    Path(version): Path<String>,
+) -> Result<Answer<ModelView>> {
+    uninterrupted(async move {
+        let mut tx = state.ledger.write().await?;
+        let view = ModelView::from(models::challenge(&mut tx, &caller.tenant, &version).await?);
+        let what = (caller.actor.as_str(), "model.challenge", version.as_str());
+        audit::append(&mut tx, &caller.tenant, state.clock.now(), what, &serde_json::json!({})).await?;
+        commit(tx).await?;
+        state.changed();
+        Ok(Answer(view))
+    })
+    .await
+}
+
+/// What a version said in shadow beside the champion: so far, or until it was decided which of the two goes on
+#[utoipa::path(
+    get, path = "/models/{version}/shadow", tag = "models", params(("version" = String, Path)),
+    security(("key" = ["read"])), responses((status = 200, body = ShadowView))
+)]
+async fn get_shadow(
+    caller: Caller<Read>,
+    State(state): State<ApiState>,
+    Path(version): Path<String>,
+) -> Result<Answer<ShadowView>> {
+    if let Some(so_far) = state.control.shadow(&caller.tenant, &version).await? {
+        return Ok(Answer(so_far));
+    }
+    let mut connection = state.ledger.read().await?;
+    let model = models::get(&mut connection, &caller.tenant, &version).await?;
+    let decided = model.summary.get("shadow").and_then(|shadow| ShadowView::deserialize(shadow).ok());
+    decided.map(Answer).ok_or_else(|| Error::not_found("time in shadow of model", &version))
+}
+
+/// Train now on what is known; the new version, which is the challenger, or the champion where there was nothing to wait for
 #[utoipa::path(
     post, path = "/models", tag = "models", security(("key" = ["operate"])),
     responses((status = 201, body = ModelView))
@@ -133,4 +176,6 @@ pub(crate) fn routes() -> OpenApiRouter<ApiState> {
         .routes(routes!(list_models, train_model))
         .routes(routes!(get_model))
         .routes(routes!(promote_model))
+        .routes(routes!(challenge_model))
+        .routes(routes!(get_shadow))
 }

@@ -111,6 +111,21 @@ async fn a_plan_is_made_kept_and_asked_for_as_of_then() {
 }
 
 #[tokio::test]
+async fn a_model_tries_to_take_the_champions_place_and_what_it_said_in_shadow_is_seen() {
+    let world = World::new().await;
+    let path = "/api/v1/models/acme-v1";
+    let decided = world.get(&format!("{path}/shadow")).await.expect(200);
+    assert_eq!(decided["rows"], 3, "what was found when it was in shadow before");
+    assert_eq!(world.post(&format!("{path}/challenge"), json!({})).await.expect(200)["state"], "challenger");
+    let so_far = world.get(&format!("{path}/shadow")).await.expect(200);
+    assert_eq!((&so_far["rows"], &so_far["interval"]), (&json!(7), &json!([-0.02, 0.0])));
+    assert_eq!(world.get(path).await.expect(200)["state"], "challenger");
+    assert_eq!(world.post(&format!("{path}/promote"), json!({})).await.expect(200)["state"], "champion");
+    world.post(&format!("{path}/challenge"), json!({})).await.problem(409);
+    world.get("/api/v1/models/none/shadow").await.problem(404);
+}
+
+#[tokio::test]
 async fn a_model_is_promoted_once_and_quarantine_is_looked_at_and_emptied() {
     let world = World::new().await;
     let promote = "/api/v1/models/acme-v1/promote";

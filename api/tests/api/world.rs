@@ -12,7 +12,8 @@ use axum::{
 use harbinger_alerts::{Alerts, HysteresisOptions, Observation, webhook::Guard};
 use harbinger_api::{
     ApiState, Authorize, Control, ControlError, Erasure, Gone, Parts, Readiness, Recomputed, app_with, authorize,
-    intake_description, standing::Standing,
+    intake_description,
+    standing::{ShadowSideView, ShadowView, Standing},
 };
 use harbinger_core::{
     Clock, ComponentId, DeviceEvent, DeviceKey, Duration, ManualClock, Probability, Reading, Severity, TenantId,
@@ -88,6 +89,20 @@ impl Control for TestControl {
     }
     async fn scoreboard(&self, _: &TenantId, _: TimeRange) -> Result<Vec<Standing>, ControlError> {
         Ok(Vec::new())
+    }
+    async fn shadow(&self, tenant: &TenantId, version: &str) -> Result<Option<ShadowView>, ControlError> {
+        let challenger = models::challenger(&mut *self.ledger.read().await?, tenant).await?;
+        let side = |brier| ShadowSideView { brier, alarms: 2, hits: 1 };
+        let (champion, challenging) = (side(0.03), side(0.02));
+        let view = ShadowView {
+            rows: 7,
+            failures: 1,
+            champion,
+            challenger: challenging,
+            difference: -0.01,
+            interval: (-0.02, 0.0),
+        };
+        Ok(challenger.filter(|row| row.version == version).map(|_| view))
     }
     async fn maintenance_recorded(
         &self,
@@ -266,7 +281,11 @@ impl World {
             trained_until: at(NOW),
             trained_wall: at(NOW),
             horizons: vec![Duration::from_hours(24), Duration::from_days(7)],
-            summary: json!({ "threshold": 0.25 }),
+            summary: json!({ "threshold": 0.25, "shadow": {
+                "rows": 3, "failures": 1, "difference": 0.01, "interval": [0.0, 0.02],
+                "champion": { "brier": 0.01, "alarms": 1, "hits": 1 },
+                "challenger": { "brier": 0.02, "alarms": 0, "hits": 0 },
+            } }),
         };
         let rows = acme_predictions();
         let decision = Decision {

@@ -15,7 +15,7 @@ use harbinger_alerts::{Alerts, Observation, webhook};
 use harbinger_analytics::{
     failure::{Model, Prediction},
     plan::Plan,
-    worker::{Cycle, Worker, watermark},
+    worker::{Cycle, Trained, Verdict, Worker, watermark},
 };
 use harbinger_api::Erasure;
 use harbinger_core::{Clock, Probability, Severity, TenantId, Timestamp, fleet::Part, ids::new_id};
@@ -29,6 +29,7 @@ use harbinger_store::{
         plans::{self, PlanRow},
         predictions::{self, Decision},
         registry,
+        shadow::{self, ShadowPrediction},
     },
     telemetry::SharedStore,
 };
@@ -202,12 +203,18 @@ impl Conductor {
         let mut tx = self.write_under(permit).await?;
         let tenant = &cycle.tenant;
         registry::ensure_tenant(&mut tx, tenant, self.clock.now()).await?;
-        if cycle.trained {
-            self.keep_model(&mut tx, tenant, &cycle.model).await?;
+        if let Some(verdict) = &cycle.verdict {
+            self.keep_verdict(&mut tx, tenant, verdict, cycle.at).await?;
+        }
+        if let Some(trained) = &cycle.trained {
+            self.keep_model(&mut tx, tenant, trained).await?;
         }
         let rows: Vec<predictions::Prediction> = cycle.predictions.iter().map(|p| row(p, &cycle.model)).collect();
         predictions::insert_many(&mut tx, tenant, &rows).await?;
         predictions::insert_decisions(&mut tx, tenant, &decisions(cycle, &rows)).await?;
+        if let Some((challenger, said)) = &cycle.shadow {
+            keep_shadow(&mut tx, tenant, &challenger.version, said).await?;
+        }
         let changes = self.alerts.apply(&mut tx, tenant, &observations(cycle, &rows)).await?;
         if let Some(plan) = &cycle.plan {
             self.keep_plan(&mut tx, tenant, plan).await?;
@@ -219,7 +226,7 @@ impl Conductor {
         tx.commit().await.map_err(ledger::Error::from)?;
         tracing::debug!(
             %tenant, at = %cycle.at, rows = rows.len(), alerts = changes.len(), planned = cycle.plan.is_some(),
-            trained = cycle.trained, millis = started.elapsed().as_millis(), "cycle applied"
+            trained = cycle.trained.is_some(), millis = started.elapsed().as_millis(), "cycle applied"
         );
         Ok(())
     }
@@ -230,7 +237,8 @@ impl Conductor {
         if permit.stands(&mut tx).await? { Ok(tx) } else { Err(Error::Superseded) }
     }
 
-    async fn keep_model(&self, tx: &mut Connection, tenant: &TenantId, model: &Model) -> Result<(), Error> {
+    async fn keep_model(&self, tx: &mut Connection, tenant: &TenantId, trained: &Trained) -> Result<(), Error> {
+        let model = &trained.model;
         let families: Vec<serde_json::Value> = model
             .families
             .iter()
@@ -252,15 +260,46 @@ impl Conductor {
             summary: json!({"failures": model.failures(), "families": families}),
         };
         models::insert_candidate(tx, tenant, &row).await?;
-        match models::promote(tx, tenant, &model.version).await {
+        let state = match trained.at_once {
+            Some(_) => models::promote(tx, tenant, &model.version).await,
+            None => models::challenge(tx, tenant, &model.version).await,
+        };
+        let state = match state {
+            Ok(model) => model.state,
             // The same data trained again give the same model.
-            Ok(_) | Err(ledger::Error::WrongState { .. }) => {}
+            Err(ledger::Error::WrongState { .. }) => State::Champion,
             Err(error) => return Err(error.into()),
-        }
-        let data =
-            json!({"version": model.version, "failures": model.failures(), "trained_until": model.trained_until});
+        };
+        let data = json!({
+            "version": model.version, "failures": model.failures(), "trained_until": model.trained_until,
+            "state": state.as_str(), "at_once": trained.at_once,
+        });
         self.alerts.publish(tx, tenant, "model.trained", &model.version, model.trained_until, &data).await?;
-        tracing::info!(%tenant, version = model.version, failures = model.failures(), until = %model.trained_until, "model trained");
+        tracing::info!(%tenant, version = model.version, failures = model.failures(), until = %model.trained_until, %state, "model trained");
+        Ok(())
+    }
+
+    /// A challenger's time in shadow is over: it takes over or retires, and what was found of it stays beside it.
+    async fn keep_verdict(
+        &self,
+        tx: &mut Connection,
+        tenant: &TenantId,
+        verdict: &Verdict,
+        at: Timestamp,
+    ) -> Result<(), Error> {
+        let Verdict { version, comparison, promoted } = verdict;
+        if !in_shadow(tx, tenant, version).await? {
+            return Ok(());
+        }
+        models::note(tx, tenant, version, ("shadow", json!(comparison))).await?;
+        let (event, model) = if *promoted {
+            ("model.promoted", models::promote(tx, tenant, version).await?)
+        } else {
+            ("model.retired", models::retire(tx, tenant, version).await?)
+        };
+        let data = json!({"version": version, "state": model.state.as_str(), "shadow": comparison});
+        self.alerts.publish(tx, tenant, event, version, at, &data).await?;
+        tracing::info!(%tenant, version, state = %model.state, difference = comparison.difference, "challenger compared");
         Ok(())
     }
 
@@ -310,6 +349,27 @@ impl Conductor {
         self.alerts.publish(tx, tenant, &event, &order.order_id, at, &data).await?;
         Ok(())
     }
+}
+
+/// Whether a version is still the challenger: a person may have promoted it or another meanwhile.
+async fn in_shadow(tx: &mut Connection, tenant: &TenantId, version: &str) -> Result<bool, Error> {
+    Ok(models::challenger(tx, tenant).await?.is_some_and(|challenger| challenger.version == version))
+}
+
+/// Writes what the challenger said beside the champion.
+async fn keep_shadow(tx: &mut Connection, tenant: &TenantId, version: &str, said: &[Prediction]) -> Result<(), Error> {
+    if !in_shadow(tx, tenant, version).await? {
+        return Ok(());
+    }
+    let row = |prediction: &Prediction| ShadowPrediction {
+        ts: prediction.ts,
+        device: prediction.device.clone(),
+        component: prediction.component.clone(),
+        probability: prediction.probabilities.first().copied().unwrap_or(0.0),
+        alarm: prediction.alarm,
+    };
+    let rows: Vec<ShadowPrediction> = said.iter().map(row).collect();
+    Ok(shadow::insert_many(tx, tenant, version, &rows).await?)
 }
 
 fn row(prediction: &Prediction, model: &Model) -> predictions::Prediction {

@@ -12,7 +12,10 @@ use harbinger_analytics::{
     failure::{self, Model},
     worker,
 };
-use harbinger_api::{Control, ControlError, Gone, Recomputed, standing::Standing};
+use harbinger_api::{
+    Control, ControlError, Gone, Recomputed,
+    standing::{ShadowView, Standing},
+};
 use harbinger_core::{
     Clock, ComponentId, DeviceKey, Duration, TenantId, TimeRange, Timestamp,
     fleet::{Maintenance, MaintenanceAction},
@@ -185,6 +188,16 @@ impl Control for ServiceControl {
             Err(worker::Error::Ledger(error)) => Err(error.into()),
             Err(error @ worker::Error::TooMany { .. }) => Err(ControlError::Conflict(error.to_string())),
             Err(error) => Err(ControlError::Failed { attempt: "judge predictions", source: Box::new(error) }),
+        }
+    }
+
+    async fn shadow(&self, tenant: &TenantId, version: &str) -> Result<Option<ShadowView>, ControlError> {
+        match worker::comparison(&self.ledger, tenant, version, self.event_time(tenant)).await {
+            Ok(comparison) => Ok(comparison.map(standing::shadow)),
+            Err(worker::Error::Ledger(error)) => Err(error.into()),
+            Err(error) => {
+                Err(ControlError::Failed { attempt: "compare champion and challenger", source: Box::new(error) })
+            }
         }
     }
 

@@ -2,7 +2,8 @@
 
 use harbinger_analytics::evaluate;
 use harbinger_api::standing::{
-    AtCapacityView, BinView, FlaggedView, LeadTimeView, OperatingView, SignalShareView, Standing,
+    AtCapacityView, BinView, FlaggedView, LeadTimeView, OperatingView, ShadowSideView, ShadowView, SignalShareView,
+    Standing,
 };
 
 /// As the interface shows it.
@@ -66,4 +67,11 @@ pub(super) fn shown(standing: evaluate::Standing) -> Standing {
             .map(|signal| SignalShareView { name: signal.name, share: signal.share })
             .collect(),
     }
+}
+
+/// Champion and challenger as the interface shows them.
+pub(super) fn shadow(comparison: evaluate::Comparison) -> ShadowView {
+    let evaluate::Comparison { rows, failures, champion, challenger, difference, interval } = comparison;
+    let side = |evaluate::Side { brier, alarms, hits }: evaluate::Side| ShadowSideView { brier, alarms, hits };
+    ShadowView { rows, failures, champion: side(champion), challenger: side(challenger), difference, interval }
 }

@@ -52,7 +52,7 @@ macro_rules! prediction {
     };
 }
 
-const RULES: [Rule; 14] = [
+const RULES: [Rule; 16] = [
     Rule {
         table: "stock",
         problem: "on_hand is not the sum of its movements",
@@ -118,13 +118,28 @@ const RULES: [Rule; 14] = [
         problem: "its state is none of a model",
         remedy: RESTORE,
         broken: "SELECT tenant || ', ' || version FROM statistical_models \
-                 WHERE state NOT IN ('champion', 'candidate', 'retired')",
+                 WHERE state NOT IN ('champion', 'challenger', 'candidate', 'retired')",
     },
     Rule {
         table: "statistical_models",
         problem: "the tenant has more than one champion",
         remedy: "promote one of them through the API",
         broken: "SELECT tenant FROM statistical_models WHERE state = 'champion' GROUP BY tenant HAVING COUNT(*) > 1",
+    },
+    Rule {
+        table: "statistical_models",
+        problem: "the tenant has more than one challenger",
+        remedy: "promote one of them through the API, or train anew",
+        broken: "SELECT tenant FROM statistical_models WHERE state = 'challenger' GROUP BY tenant HAVING COUNT(*) > 1",
+    },
+    Rule {
+        table: "shadow_predictions",
+        problem: "the model that made them is not in shadow",
+        remedy: "promote another model through the API and back",
+        broken: "SELECT s.tenant || ', model ' || s.model_version FROM \
+                 (SELECT DISTINCT tenant, model_version FROM shadow_predictions) s LEFT JOIN statistical_models m \
+                 ON m.tenant = s.tenant AND m.version = s.model_version AND m.state = 'challenger' \
+                 WHERE m.version IS NULL",
     },
     Rule {
         table: "predictions",

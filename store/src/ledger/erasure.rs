@@ -1,7 +1,7 @@
 //! A device's right to be forgotten: what the ledger knows of it alone goes, what the tenant's books need stays.
 //!
-//! Gone are its registration, maintenance, predictions with what they were made from, alerts with their history, and what the
-//! feed and the outbox tell of those. Kept are stock movements, part uses, transfers, purchases, plans and the audit record: what
+//! Gone are its registration, maintenance, predictions, those of shadow too, with what they were made from, alerts with their
+//! history, and what the feed and the outbox tell of those. Kept are stock movements, part uses, transfers, purchases, plans and the audit record: what
 //! was bought, shipped and used remains true without the device.
 //!
 //! Telemetry lies in the other store, so an erasure is noted in the transaction that begins it, and the note goes when the other
@@ -56,12 +56,13 @@ pub async fn begin(connection: &mut Connection, key: &DeviceKey, at: Timestamp) 
     run(connection, outbox.to_owned(), tenant, &mention(device)).await?;
     let history = format!("DELETE FROM alert_history WHERE tenant = $1 AND alert_id IN {ALERTS}");
     run(connection, history, tenant, device.as_str()).await?;
-    let mut counts = [0; 4];
-    for (count, table) in counts.iter_mut().zip(["predictions", "alerts", "maintenance", "devices"]) {
+    let mut counts = [0; 5];
+    let tables = ["predictions", "alerts", "maintenance", "devices", "shadow_predictions"];
+    for (count, table) in counts.iter_mut().zip(tables) {
         let rows = format!("DELETE FROM {table} WHERE tenant = $1 AND device = $2");
         *count = run(connection, rows, tenant, device.as_str()).await?;
     }
-    let [predictions, alerts, maintenance, _] = counts;
+    let [predictions, alerts, maintenance, ..] = counts;
     Ok(Erased { predictions, decisions, alerts, maintenance })
 }
 

@@ -1,23 +1,26 @@
 //! Statistical models by version: which is champion, what it was trained on.
 //!
-//! A version is a candidate until it is promoted; promoting it retires the champion before it. The files of a model lie in
-//! the data directory; here stands what is known of them.
+//! A version is a candidate until it scores: in shadow beside the champion as the one challenger, or as the champion itself.
+//! Promoting a version retires the champion before it; a challenger that was found no better retires too. The files of a model
+//! lie in the data directory; here stands what is known of them.
 
 use std::{fmt, str::FromStr};
 
 use harbinger_core::{Duration, TenantId, Timestamp, fleet::UnknownWord};
 use sqlx::any::AnyRow;
 
-use super::{Connection, Error, column};
+use super::{Connection, Error, column, shadow};
 
 /// Where a version stands in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum State {
     /// Trained, not in use.
     Candidate,
+    /// Scores in shadow beside the champion, to be compared with it.
+    Challenger,
     /// The one that scores.
     Champion,
-    /// Was champion.
+    /// Was champion, or a challenger that was no better.
     Retired,
 }
 
@@ -27,6 +30,7 @@ impl State {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Candidate => "candidate",
+            Self::Challenger => "challenger",
             Self::Champion => "champion",
             Self::Retired => "retired",
         }
@@ -44,12 +48,13 @@ impl FromStr for State {
     fn from_str(text: &str) -> Result<Self, UnknownWord> {
         match text {
             "candidate" => Ok(Self::Candidate),
+            "challenger" => Ok(Self::Challenger),
             "champion" => Ok(Self::Champion),
             "retired" => Ok(Self::Retired),
             _ => Err(UnknownWord {
                 what: "a model's state",
                 text: text.to_owned(),
-                known: &["candidate", "champion", "retired"],
+                known: &["candidate", "challenger", "champion", "retired"],
             }),
         }
     }
@@ -96,26 +101,86 @@ pub async fn insert_candidate(connection: &mut Connection, tenant: &TenantId, mo
 }
 
 /// Makes a version the champion and retires the one before. A retired version may be promoted again: that is how to
-/// roll back.
+/// roll back. What it said in shadow is forgotten.
 ///
 /// # Errors
 /// [`Error::NotFound`]; [`Error::WrongState`] where it is champion already.
 pub async fn promote(connection: &mut Connection, tenant: &TenantId, version: &str) -> Result<Model, Error> {
+    let model = not_champion(connection, tenant, version, "promoted").await?;
+    if let Some(before) = champion(connection, tenant).await? {
+        set_state(connection, tenant, &before.version, State::Retired).await?;
+    }
+    shadow::forget(connection, tenant, version).await?;
+    set_state(connection, tenant, version, State::Champion).await?;
+    Ok(Model { state: State::Champion, ..model })
+}
+
+/// Lets a version score in shadow. The challenger before it, where there is another, retires.
+///
+/// # Errors
+/// [`Error::NotFound`]; [`Error::WrongState`] where it is the champion.
+pub async fn challenge(connection: &mut Connection, tenant: &TenantId, version: &str) -> Result<Model, Error> {
+    let model = not_champion(connection, tenant, version, "put in shadow").await?;
+    if model.state == State::Challenger {
+        return Ok(model);
+    }
+    if let Some(before) = challenger(connection, tenant).await? {
+        retire(connection, tenant, &before.version).await?;
+    }
+    set_state(connection, tenant, version, State::Challenger).await?;
+    Ok(Model { state: State::Challenger, ..model })
+}
+
+/// Takes a version out of shadow, or out of the candidates. What it said in shadow is forgotten.
+///
+/// # Errors
+/// [`Error::NotFound`]; [`Error::WrongState`] where it is the champion: promote another instead.
+pub async fn retire(connection: &mut Connection, tenant: &TenantId, version: &str) -> Result<Model, Error> {
+    let model = not_champion(connection, tenant, version, "retired").await?;
+    shadow::forget(connection, tenant, version).await?;
+    set_state(connection, tenant, version, State::Retired).await?;
+    Ok(Model { state: State::Retired, ..model })
+}
+
+/// Puts a value beside what training told of a version; one under the same name is replaced.
+///
+/// # Errors
+/// [`Error::NotFound`], [`Error::Damaged`], [`Error::Database`].
+pub async fn note(
+    connection: &mut Connection,
+    tenant: &TenantId,
+    version: &str,
+    (name, value): (&str, serde_json::Value),
+) -> Result<(), Error> {
+    let mut summary = get(connection, tenant, version).await?.summary;
+    let text = summary.to_string();
+    let Some(known) = summary.as_object_mut() else {
+        return Err(Error::Damaged { column: "statistical_models.summary", value: text });
+    };
+    known.insert(name.to_owned(), value);
+    let query = sqlx::query("UPDATE statistical_models SET summary = $3 WHERE tenant = $1 AND version = $2");
+    query.bind(tenant.as_str()).bind(version).bind(summary.to_string()).execute(connection).await?;
+    Ok(())
+}
+
+async fn not_champion(
+    connection: &mut Connection,
+    tenant: &TenantId,
+    version: &str,
+    attempt: &'static str,
+) -> Result<Model, Error> {
     let model = get(connection, tenant, version).await?;
     if model.state == State::Champion {
         let (what, id, state) = ("model", version.to_owned(), model.state.to_string());
-        return Err(Error::WrongState { what, id, state, attempt: "promoted" });
+        return Err(Error::WrongState { what, id, state, attempt });
     }
-    sqlx::query("UPDATE statistical_models SET state = 'retired' WHERE tenant = $1 AND state = 'champion'")
-        .bind(tenant.as_str())
-        .execute(&mut *connection)
-        .await?;
-    sqlx::query("UPDATE statistical_models SET state = 'champion' WHERE tenant = $1 AND version = $2")
-        .bind(tenant.as_str())
-        .bind(version)
-        .execute(&mut *connection)
-        .await?;
-    Ok(Model { state: State::Champion, ..model })
+    Ok(model)
+}
+
+async fn set_state(connection: &mut Connection, tenant: &TenantId, version: &str, state: State) -> Result<(), Error> {
+    let query = sqlx::query("UPDATE statistical_models SET state = $3 WHERE tenant = $1 AND version = $2");
+    query.bind(tenant.as_str()).bind(version).bind(state.as_str()).execute(connection).await?;
+    Ok(())
 }
 
 /// The version that scores, where there is one.
@@ -123,11 +188,24 @@ pub async fn promote(connection: &mut Connection, tenant: &TenantId, version: &s
 /// # Errors
 /// [`Error::Damaged`], [`Error::Database`].
 pub async fn champion(connection: &mut Connection, tenant: &TenantId) -> Result<Option<Model>, Error> {
+    the(State::Champion, connection, tenant).await
+}
+
+/// The version that scores in shadow, where there is one.
+///
+/// # Errors
+/// [`Error::Damaged`], [`Error::Database`].
+pub async fn challenger(connection: &mut Connection, tenant: &TenantId) -> Result<Option<Model>, Error> {
+    the(State::Challenger, connection, tenant).await
+}
+
+async fn the(state: State, connection: &mut Connection, tenant: &TenantId) -> Result<Option<Model>, Error> {
     let query = sqlx::query(
         "SELECT version, state, trained_until, trained_wall, horizons, summary FROM statistical_models \
-         WHERE tenant = $1 AND state = 'champion'",
+         WHERE tenant = $1 AND state = $2",
     );
-    query.bind(tenant.as_str()).fetch_optional(connection).await?.as_ref().map(read).transpose()
+    let query = query.bind(tenant.as_str()).bind(state.as_str());
+    query.fetch_optional(connection).await?.as_ref().map(read).transpose()
 }
 
 /// One version.
@@ -172,19 +250,65 @@ mod tests {
     use crate::ledger::Ledger;
     use crate::ledger::fixture::on_both_engines;
 
-    on_both_engines!(promoting_retires_the_champion_and_rolling_back_is_promoting_again,);
+    on_both_engines!(
+        promoting_retires_the_champion_and_rolling_back_is_promoting_again,
+        one_challenger_stands_beside_the_champion_until_it_is_decided,
+    );
 
-    async fn promoting_retires_the_champion_and_rolling_back_is_promoting_again(ledger: Ledger) {
-        let tenant = TenantId::parse("acme").unwrap();
-        let mut tx = ledger.write().await.unwrap();
-        let model = |version: &str| Model {
+    fn model(version: &str) -> Model {
+        Model {
             version: version.to_owned(),
             state: State::Candidate,
             trained_until: Timestamp::from_millis(7),
             trained_wall: Timestamp::from_millis(8),
             horizons: vec![Duration::from_hours(24), Duration::from_days(7)],
             summary: serde_json::json!({ "threshold": 0.25 }),
+        }
+    }
+
+    async fn one_challenger_stands_beside_the_champion_until_it_is_decided(ledger: Ledger) {
+        let tenant = TenantId::parse("acme").unwrap();
+        let mut tx = ledger.write().await.unwrap();
+        for version in ["v1", "v2", "v3"] {
+            insert_candidate(&mut tx, &tenant, &model(version)).await.unwrap();
+        }
+        promote(&mut tx, &tenant, "v1").await.unwrap();
+        assert!(matches!(challenge(&mut tx, &tenant, "v1").await, Err(Error::WrongState { .. })));
+        assert!(matches!(retire(&mut tx, &tenant, "v1").await, Err(Error::WrongState { .. })));
+        let said = shadow::ShadowPrediction {
+            ts: Timestamp::from_millis(7),
+            device: "a".parse().unwrap(),
+            component: "fan".parse().unwrap(),
+            probability: 0.5,
+            alarm: false,
         };
+        let in_shadow = "SELECT COUNT(*) AS rows FROM shadow_predictions";
+        for (challenger_now, states) in [
+            ("v2", [State::Champion, State::Challenger, State::Candidate]),
+            ("v3", [State::Champion, State::Retired, State::Challenger]),
+            ("v3", [State::Champion, State::Retired, State::Challenger]),
+        ] {
+            assert_eq!(challenge(&mut tx, &tenant, challenger_now).await.unwrap().state, State::Challenger);
+            shadow::insert_many(&mut tx, &tenant, challenger_now, std::slice::from_ref(&said)).await.unwrap();
+            let all = list(&mut tx, &tenant).await.unwrap();
+            assert_eq!(all.iter().map(|model| model.state).collect::<Vec<_>>(), states);
+            assert_eq!(challenger(&mut tx, &tenant).await.unwrap().unwrap().version, challenger_now);
+            let row = sqlx::query(in_shadow).fetch_one(&mut *tx).await.unwrap();
+            assert_eq!(column::get::<i64>(&row, "rows").unwrap(), 1, "those of the one before are forgotten");
+        }
+        note(&mut tx, &tenant, "v3", ("shadow", serde_json::json!({ "rows": 9 }))).await.unwrap();
+        promote(&mut tx, &tenant, "v3").await.unwrap();
+        let promoted = champion(&mut tx, &tenant).await.unwrap().unwrap();
+        assert_eq!(promoted.version, "v3");
+        assert_eq!(promoted.summary, serde_json::json!({ "threshold": 0.25, "shadow": { "rows": 9 } }));
+        assert_eq!(challenger(&mut tx, &tenant).await.unwrap(), None);
+        let row = sqlx::query(in_shadow).fetch_one(&mut *tx).await.unwrap();
+        assert_eq!(column::get::<i64>(&row, "rows").unwrap(), 0);
+    }
+
+    async fn promoting_retires_the_champion_and_rolling_back_is_promoting_again(ledger: Ledger) {
+        let tenant = TenantId::parse("acme").unwrap();
+        let mut tx = ledger.write().await.unwrap();
         for version in ["v1", "v2"] {
             insert_candidate(&mut tx, &tenant, &model(version)).await.unwrap();
         }

@@ -266,15 +266,24 @@ pub async fn get(connection: &mut Connection, tenant: &TenantId, key: &Predictio
     row.as_ref().map_or_else(|| Err(Error::NotFound { what: "prediction", id: key.encode() }), read)
 }
 
+fn probabilities(row: &AnyRow) -> Result<Vec<f64>, Error> {
+    let text: String = column::get(row, "probabilities")?;
+    read_numbers(&text).ok_or(Error::Damaged { column: "predictions.probabilities", value: text })
+}
+
+/// The main horizon's probability of a row that has the column `probabilities`.
+pub(super) fn main_probability(row: &AnyRow) -> Result<f64, Error> {
+    let none = || Error::Damaged { column: "predictions.probabilities", value: "[]".to_owned() };
+    probabilities(row)?.first().copied().ok_or_else(none)
+}
+
 fn read(row: &AnyRow) -> Result<Prediction, Error> {
-    let probabilities: String = column::get(row, "probabilities")?;
     let top_signals: String = column::get(row, "top_signals")?;
     Ok(Prediction {
         ts: column::time(row, "ts")?,
         device: column::parse(row, "device")?,
         component: column::parse(row, "component")?,
-        probabilities: read_numbers(&probabilities)
-            .ok_or(Error::Damaged { column: "predictions.probabilities", value: probabilities })?,
+        probabilities: probabilities(row)?,
         score: column::get(row, "score")?,
         alarm: column::get::<i64>(row, "alarm")? != 0,
         rul_mean: column::get(row, "rul_mean")?,

@@ -75,12 +75,11 @@ impl Conductor {
     }
 
     async fn train_now(&mut self, tenant: &TenantId, permit: Permit) -> Result<Option<String>, Error> {
-        let Some(model) = self.worker.train_now(tenant).await? else { return Ok(None) };
+        let Some(trained) = self.worker.train_now(tenant).await? else { return Ok(None) };
         let mut tx = self.write_under(permit).await?;
-        self.keep_model(&mut tx, tenant, &model).await?;
+        self.keep_model(&mut tx, tenant, &trained).await?;
         tx.commit().await.map_err(ledger::Error::from)?;
-        self.worker.forget(tenant);
-        Ok(Some(model.version.clone()))
+        Ok(Some(trained.model.version.clone()))
     }
 }
 

@@ -59,6 +59,7 @@ pub(super) const TABLES: &[Table] = &[
     table!(statistical_models [tenant version] state trained_until trained_wall horizons summary),
     table!(predictions [tenant ts device component] probabilities score alarm rul_mean rul_p05 rul_p50 rul_p95
         top_signals model_version),
+    table!(shadow_predictions [tenant model_version ts device component] probability alarm),
     table!(decisions [tenant prediction_id] model_version body),
     table!(plans [plan_id] tenant as_of degraded body created_wall),
     table!(progress [tenant name] value),

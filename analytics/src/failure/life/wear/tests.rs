@@ -19,7 +19,7 @@ fn day(n: i64) -> Timestamp {
 
 fn space() -> FeatureSpace {
     let signals = ["a", "b", "c", "still"].map(id).into();
-    FeatureSpace::new(Windows::for_cadence(Duration::from_days(1)), signals, &BTreeMap::new(), &[].into())
+    FeatureSpace::new(Windows::for_cadence(Duration::from_days(1)), signals, [].into(), &BTreeMap::new(), &[].into())
 }
 
 /// A device that fails on the given day: `a` rises by 2 and `b` falls by 2 over its last hundred days, below noise that both
