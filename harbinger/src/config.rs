@@ -105,9 +105,11 @@ pub(crate) struct Analytics {
     pub(crate) shadow: bool,
     /// Between two plans. A day, as parts are shipped daily.
     pub(crate) plan_every: Duration,
-    /// Prediction horizons, the main one first; chosen by how often a fleet reports where empty.
+    /// Prediction horizons, the main one first; chosen by how often a fleet reports and how long its parts are on the way where
+    /// empty.
     pub(crate) horizons: Vec<Duration>,
-    /// From which probability on to alarm: `balanced`, `cost=VISIT:FAILURE`, or `false_alarms=N` for each 1,000 device-months.
+    /// From which probability on to alarm: `balanced`, `cost=VISIT:FAILURE`, `false_alarms=N` for each 1,000 device-months, or
+    /// `visits=N` a day.
     pub(crate) alarms: AlarmRule,
     /// Between two scores of a device; chosen by how often a fleet reports where left out.
     pub(crate) every: Option<Duration>,

@@ -6,6 +6,8 @@ mod backup;
 mod commands;
 #[path = "end_to_end/demand.rs"]
 mod demand;
+#[path = "end_to_end/drift.rs"]
+mod drift;
 #[path = "end_to_end/durability.rs"]
 mod durability;
 #[path = "end_to_end/export.rs"]

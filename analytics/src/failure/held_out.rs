@@ -56,9 +56,9 @@ pub(super) struct Choice {
 }
 
 impl HeldOut {
-    /// Device time that the scores stand for, in months.
-    fn device_months(&self, every: Duration) -> f64 {
-        self.scores[0].iter().map(|row| row.weight).sum::<f64>() * every.hours() / HOURS_PER_MONTH
+    /// Device time that the scores stand for, in days.
+    fn device_days(&self, every: Duration) -> f64 {
+        self.scores[0].iter().map(|row| row.weight).sum::<f64>() * every.days()
     }
 }
 
@@ -182,19 +182,18 @@ pub(super) fn choose_threshold(
     let timely = ranked_of(&|row| !row.is_late(choice.lead));
     let cuts = if choice.in_time && timely.1 > 0.0 { cuts(&timely.0, timely.1) } else { cuts(&ranked, failing) };
     rows.sort_by_key(|row| (row.slot(), row.place.t));
-    let device_months = || held_out.iter().map(|component| component.device_months(choice.every)).fold(0.0, f64::max);
+    let device_days = || held_out.iter().map(|component| component.device_days(choice.every)).fold(0.0, f64::max);
     let threshold = match choice.rule {
         AlarmRule::Balanced => balanced(&cuts),
         AlarmRule::Cost { visit, failure } => Some(visit / failure),
         AlarmRule::FalseAlarms { per_1000_device_months } => {
-            let budget = per_1000_device_months * device_months() / 1000.0;
+            let budget = per_1000_device_months * device_days() * 24.0 / HOURS_PER_MONTH / 1000.0;
             within_budget(&cuts, budget, |threshold| {
                 runs(&rows, threshold, |run| !run.iter().any(|row| row.scored.failed))
             })
         }
         AlarmRule::Visits { per_day } => {
-            let days = device_months() * HOURS_PER_MONTH / 24.0;
-            let budget = per_day * days / choice.devices.max(1) as f64;
+            let budget = per_day * device_days() / choice.devices.max(1) as f64;
             within_budget(&cuts, budget, |threshold| runs(&rows, threshold, |_| true))
         }
     };

@@ -83,9 +83,9 @@ mod tests {
 
     #[test]
     fn what_only_grows_is_a_counter_and_what_also_falls_is_none() {
-        let steady: Vec<f64> = (0..200).map(|n| f64::from(n / 3)).collect();
+        let steady: Vec<f64> = (0..200).map(f64::from).collect();
         let mut restarted = steady.clone();
-        restarted[100..].iter_mut().for_each(|value| *value -= 33.0);
+        restarted[100..].iter_mut().for_each(|value| *value -= 100.0);
         let wave: Vec<f64> = (0..200).map(|n| 50.0 + f64::from(n % 7)).collect();
         let still = vec![3.0; 200];
         let below: Vec<f64> = steady.iter().map(|value| value - 5.0).collect();

@@ -26,9 +26,13 @@ pub(crate) struct Arguments {
     /// Where remaining useful life stops counting
     #[arg(long, value_name = "LENGTH")]
     rul_cap: Option<Duration>,
-    /// From which probability on to alarm: balanced, cost=VISIT:FAILURE, or false_alarms=N for each 1,000 device-months
+    /// From which probability on to alarm: balanced, cost=VISIT:FAILURE, false_alarms=N for each 1,000 device-months, or visits=N
+    /// a day to the whole fleet
     #[arg(long, value_name = "RULE", default_value = "balanced")]
     alarms: AlarmRule,
+    /// Alarm early enough for the part to reach the depot, as the service does
+    #[arg(long)]
+    in_time: bool,
     /// Time between two rows of a device [default: by how often the fleet reports]
     #[arg(long)]
     every: Option<Duration>,
@@ -44,6 +48,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     options.horizons.clone_from(&arguments.horizons);
     options.every = arguments.every;
     options.alarm_rule = arguments.alarms;
+    options.in_time = arguments.in_time;
     options.devices = chosen_devices(&bundle, arguments.devices.as_deref())?;
     if let Some(cap) = arguments.rul_cap {
         options.rul_cap = cap;

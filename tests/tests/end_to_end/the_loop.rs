@@ -75,6 +75,17 @@ fn trains_by_itself(client: &Client) {
     let champions: Vec<_> = models.iter().filter(|model| model["state"] == "champion").collect();
     assert_eq!(champions.len(), 1);
     assert!(champions[0]["summary"]["failures"].as_u64().unwrap() >= 10, "{}", champions[0]);
+    // Each model was in use at once, is in shadow, or was compared with the one in use on rows that neither had seen.
+    assert!(models.iter().all(|model| model["state"] != "candidate"), "{models:?}");
+    let compared: Vec<&Value> = models.iter().filter(|model| model["summary"]["shadow"].is_object()).collect();
+    assert!(!compared.is_empty(), "no model was tried in shadow: {models:?}");
+    for model in compared {
+        let shadow = client.get(&format!("/api/v1/models/{}/shadow", text(model, "version"))).unwrap().json().unwrap();
+        assert_eq!(shadow, model["summary"]["shadow"]);
+        assert!(shadow["rows"].as_u64().unwrap() > 100 && shadow["failures"].as_u64().unwrap() > 0, "{shadow}");
+        let promoted = shadow["difference"].as_f64().unwrap() <= 0.0;
+        assert!(promoted || text(model, "state") == "retired", "{model}");
+    }
 }
 
 fn raises_and_resolves_alerts(client: &Client) {

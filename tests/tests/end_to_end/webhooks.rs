@@ -30,7 +30,7 @@ const HANG: u16 = 0;
 #[derive(Debug, Clone)]
 pub(crate) struct Received {
     headers: Vec<(String, String)>,
-    body: String,
+    pub(crate) body: String,
 }
 
 impl Received {
