@@ -19,7 +19,7 @@ pub use background::{
 };
 pub use laws::{
     BacktestWindow, Trial, common_factor, compound_poisson, estimate_common_factor, negative_binomial, poisson,
-    poisson_binomial,
+    poisson_binomial, updated_common_factor,
 };
 
 /// A quantile is the smallest n with F(n) at least this close to the wanted probability (section 8).

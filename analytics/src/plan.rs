@@ -114,6 +114,8 @@ pub struct PlanOptions {
     /// Variance of the factor that forecasts of one part share (phi), 0..=0.24. The default is a common relative error of
     /// 20 %, until back-tests say otherwise.
     pub common_factor: f64,
+    /// The same of parts for which back-tests have said otherwise.
+    pub common_factors: BTreeMap<PartId, f64>,
     /// Supplier lead time of parts that have none.
     pub supplier_lead: Duration,
     /// Period of the background series that consumption is summed into.
@@ -133,10 +135,18 @@ impl Default for PlanOptions {
             purchase_budget: None,
             emergency_cost: 100.0,
             common_factor: 0.04,
+            common_factors: BTreeMap::new(),
             supplier_lead: Duration::from_days(30),
             background_period: Duration::from_days(30),
             reasons: 20,
         }
+    }
+}
+
+impl PlanOptions {
+    /// Variance of the factor that forecasts of a part share.
+    pub(crate) fn common_factor_of(&self, part: &PartId) -> f64 {
+        self.common_factors.get(part).copied().unwrap_or(self.common_factor)
     }
 }
 

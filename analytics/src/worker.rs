@@ -30,8 +30,9 @@ use harbinger_store::{
 use crate::{
     failure::{self, AlarmRule, Drift, Model, Prediction, Subject, default_every, drift, explain, score_with_basis},
     features::cadence,
-    plan::{Newest, Plan},
+    plan::{Newest, Plan, PlanOptions},
 };
+use outcomes::Told;
 use reading::Known;
 use roles::Roles;
 
@@ -71,6 +72,8 @@ pub struct Options {
     pub first_labels: usize,
     /// A device that paused gets its missed scores when it speaks again, but none older than this.
     pub backfill: Duration,
+    /// How to plan.
+    pub plan: PlanOptions,
     /// Whether a new model first scores in shadow, beside the champion, until the truth of `retrain_every` is known.
     pub shadow: bool,
 }
@@ -88,6 +91,7 @@ impl Options {
             alarm_rule: AlarmRule::Balanced,
             first_labels: 5,
             backfill: Duration::from_days(30),
+            plan: PlanOptions::default(),
             shadow: true,
         }
     }
@@ -218,18 +222,15 @@ impl Worker {
             }
             None => None,
         };
-        let plan = if self.plan_is_due(tenant, at, &predictions).await? {
+        let (plan, drift) = if self.plan_is_due(tenant, at, &predictions).await? {
             let newest = predictions.iter().filter(|p| p.ts == at).map(Newest::of).collect();
             let reported = extents.iter().map(|extent| extent.device.clone()).collect();
-            Some(planning::plan_at(&self.ledger, tenant, &known, &model, newest, reported, at).await?)
+            let told = outcomes::outcomes(&self.ledger, tenant, &known, &model, at).await?;
+            let options = self.plan_options(&told);
+            let plan = planning::plan_at(&self.ledger, tenant, &known, &model, (newest, reported), options, at).await?;
+            (Some(plan), drift(&model, &predictions, &told.by_component))
         } else {
-            None
-        };
-        let drift = if plan.is_some() {
-            let outcomes = outcomes::outcomes(&self.ledger, tenant, &known, &model, at).await?;
-            drift(&model, &predictions, &outcomes)
-        } else {
-            Vec::new()
+            (None, Vec::new())
         };
         let drift_is_new = !drift.is_empty() && !has_drifted(&mut *self.ledger.read().await?, tenant).await?;
         let behind_orders = plan.as_ref().map(predictions_behind).unwrap_or_default();
@@ -260,7 +261,15 @@ impl Worker {
             return Ok(None);
         }
         let reported = self.store.extents(tenant).await?.into_iter().map(|extent| extent.device).collect();
-        planning::plan_at(&self.ledger, tenant, &known, &model, predictions, reported, at).await.map(Some)
+        let told = outcomes::outcomes(&self.ledger, tenant, &known, &model, at).await?;
+        let options = self.plan_options(&told);
+        planning::plan_at(&self.ledger, tenant, &known, &model, (predictions, reported), options, at).await.map(Some)
+    }
+
+    /// How to plan by forecasts of which so much came.
+    fn plan_options(&self, told: &Told) -> PlanOptions {
+        let plan = &self.options.plan;
+        PlanOptions { common_factors: told.common_factors(plan.common_factor), ..plan.clone() }
     }
 
     /// A model trained on everything known at the last scored step, its file written; `None` where nothing was scored yet.

@@ -16,8 +16,10 @@ use harbinger_ingest as ingest;
 use harbinger_store::ledger::Url;
 use serde::{Deserialize, Serialize};
 
+mod plan;
 mod telemetry;
 
+pub(crate) use plan::Plan;
 pub(crate) use telemetry::{Retention, Telemetry};
 
 /// Prefix of environment variables that are settings.
@@ -39,6 +41,8 @@ pub(crate) struct Config {
     pub(crate) ingest: ingest::Options,
     /// Training, scoring and planning.
     pub(crate) analytics: Analytics,
+    /// Plans.
+    pub(crate) plan: Plan,
     /// Alerts.
     pub(crate) alerts: Alerts,
     /// Webhooks.
@@ -215,6 +219,7 @@ impl Config {
         let valid = || format!("settings in {source} are not valid");
         let config = Self::deserialize(toml::Value::Table(tree)).with_context(valid)?;
         config.telemetry.retention.check().with_context(valid)?;
+        config.plan.check().with_context(valid)?;
         let lease = config.ledger.lease;
         anyhow::ensure!(lease >= Duration::from_secs(1), "ledger.lease in {source} is {lease}, not 1s or more");
         Ok(config)

@@ -349,6 +349,7 @@ fn worker_options(config: &Config, models: PathBuf) -> worker::Options {
         horizons: config.analytics.horizons.clone(),
         every: config.analytics.every,
         alarm_rule: config.analytics.alarms,
+        plan: config.plan.options(),
         ..worker::Options::new(models)
     }
 }

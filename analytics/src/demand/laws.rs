@@ -7,6 +7,8 @@ const FACTOR_NODES: [f64; 3] = [0.6, 1.0, 1.6];
 
 /// Greatest variance of the common factor that the nodes can carry with weights above zero.
 const MOST_FACTOR_VARIANCE: f64 = 0.24;
+/// What was taken for it before windows were seen weighs as much as windows of so much `mu^2`.
+const WEIGHT_BEFORE: f64 = 50.0;
 
 /// Below this v - 1 a negative binomial is a Poisson (section 8).
 const POISSON_BELOW: f64 = 1e-9;
@@ -129,10 +131,22 @@ pub struct BacktestWindow {
 /// where nothing can be said.
 #[must_use]
 pub fn estimate_common_factor(windows: &[BacktestWindow]) -> f64 {
-    let excess: f64 = windows.iter().map(|w| (w.outcome - w.mean).powi(2) - w.variance).sum();
-    let scale: f64 = windows.iter().map(|w| w.mean * w.mean - w.sum_p_squared).sum();
+    let (excess, scale) = excess_and_scale(windows);
     // A comparison that NaN fails, too.
     if scale > 0.0 && excess > 0.0 { excess / scale } else { 0.0 }
+}
+
+fn excess_and_scale(windows: &[BacktestWindow]) -> (f64, f64) {
+    let excess = windows.iter().map(|w| (w.outcome - w.mean).powi(2) - w.variance).sum();
+    (excess, windows.iter().map(|w| w.mean * w.mean - w.sum_p_squared).sum())
+}
+
+/// The same joined with what was taken for it before, which weighs as much as two windows of five expected failures: few windows
+/// say little of a variance. At most .24.
+#[must_use]
+pub fn updated_common_factor(before: f64, windows: &[BacktestWindow]) -> f64 {
+    let (excess, scale) = excess_and_scale(windows);
+    ((excess + before * WEIGHT_BEFORE) / (scale.max(0.0) + WEIGHT_BEFORE)).clamp(0.0, MOST_FACTOR_VARIANCE)
 }
 
 /// Poisson law.

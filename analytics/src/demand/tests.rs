@@ -239,6 +239,19 @@ fn the_common_factor_is_estimated_from_windows() {
     assert_eq!(estimate_common_factor(&[]), 0.0);
 }
 
+/// Without windows it is what it was; with many it is what they say; never more than the three-point rule takes.
+#[test]
+fn what_was_assumed_gives_way_to_windows() {
+    let window = |outcome| BacktestWindow { mean: 10.0, variance: 9.0, sum_p_squared: 1.0, outcome };
+    let away = 18.9_f64.sqrt();
+    close(updated_common_factor(0.04, &[]), 0.04);
+    // (9.9 + .04 x 50) / (99 + 50).
+    close(updated_common_factor(0.04, &[window(10.0 + away)]), 11.9 / 149.0);
+    assert!((updated_common_factor(0.04, &[window(10.0 + away); 1_000]) - 0.1).abs() < 1e-4);
+    assert_eq!(updated_common_factor(0.04, &[window(10.0); 100]), 0.0);
+    assert_eq!(updated_common_factor(0.04, &[window(40.0); 9]), 0.24);
+}
+
 proptest! {
     /// Mass is conserved, tail included; mean and variance are the sums of the slots'; levels serve what excess and backorders
     /// leave.

@@ -105,7 +105,8 @@ pub struct Outcome {
     /// Failures that came.
     pub observed: f64,
     /// Variance of the number of failures if the probabilities are right: that of a Poisson-binomial law.
-    variance: f64,
+    #[serde(skip)]
+    pub(crate) variance: f64,
 }
 
 /// Outcomes by kind of device and component.

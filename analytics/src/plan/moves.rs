@@ -115,7 +115,7 @@ impl<'a> Group<'_, 'a> {
             return Some(hurdle);
         }
         // A piece that comes sooner acts for a shorter time, one that comes later for a longer one.
-        let own = taker.cell.demand(lane.days + options.review.days(), options.common_factor).ok()?;
+        let own = taker.cell.demand(lane.days + options.review.days(), self.common_factor()).ok()?;
         let gain = |law| taker.cost.gain_of_next(law, taker.position);
         Some((hurdle + gain(&taker.demand) - gain(&own)).max(0.0))
     }
@@ -253,7 +253,7 @@ impl<'a> Group<'_, 'a> {
     fn survives(&self, priced: &Priced<'a>, before: i64, after: i64) -> f64 {
         let saved = |law| priced.cost.of_position(law, before) - priced.cost.of_position(law, after);
         let now = saved(&priced.demand);
-        let later = priced.cell.demand_between(1.0, 1.0 + priced.cell.window_days, self.input.options.common_factor);
+        let later = priced.cell.demand_between(1.0, 1.0 + priced.cell.window_days, self.common_factor());
         match later {
             Ok(later) if now > 0.0 => (saved(&later) / now).clamp(0.0, 1.0),
             _ => 0.0,

@@ -130,6 +130,11 @@ impl<'a> Group<'_, 'a> {
         self.known.positions.and_then(|positions| positions.get(depot)).copied()
     }
 
+    /// Variance of the factor that the part's forecasts share.
+    pub(super) fn common_factor(&self) -> f64 {
+        self.input.options.common_factor_of(&self.part.part)
+    }
+
     fn supplier_lead_days(&self) -> f64 {
         self.part.supplier_lead_days.unwrap_or(self.input.options.supplier_lead.days())
     }
@@ -141,7 +146,7 @@ impl<'a> Group<'_, 'a> {
         let lead_days = if depot == self.hub { self.supplier_lead_days() } else { way.days };
         let window_days = lead_days + options.review.days();
         let cell = Cell::new(self.input, depot, way, window_days, slots, self.known.consumption);
-        let demand = cell.demand(window_days, options.common_factor)?;
+        let demand = cell.demand(window_days, self.common_factor())?;
         let cost = cell.cost(self.input, self.network, self.part.unit_cost, lead_days);
         let stock = self.stock(depot);
         let position = stock.map_or(0, StockPosition::position);
@@ -193,7 +198,7 @@ impl<'a> Group<'_, 'a> {
             .flat_map(|priced| priced.cell.likely(window_days))
             .map(|(p, slot)| Trial { probability: p.clamp(0.0, 1.0), quantity: slot.quantity })
             .collect();
-        let mut demand = common_factor(&trials, options.common_factor)?;
+        let mut demand = common_factor(&trials, self.common_factor())?;
         for priced in cells {
             demand = demand.convolve(&priced.cell.background_over(window_days)?);
         }

@@ -22,18 +22,17 @@ use crate::{
 
 /// Makes the plan as of `at`.
 ///
-/// * `silent`: devices that have reported before; one of them without a prediction has gone, and needs no spare. A device
-///   that never reported is expected to fail as its class does.
+/// * `newest`, `reported`: newest predictions, and the devices that have reported before; one of them without a prediction has gone,
+///   and needs no spare. A device that never reported is expected to fail as its class does.
 pub(super) async fn plan_at(
     ledger: &Ledger,
     tenant: &TenantId,
     known: &Known,
     model: &Arc<Model>,
-    newest: Vec<Newest>,
-    reported: HashSet<DeviceId>,
+    (newest, reported): (Vec<Newest>, HashSet<DeviceId>),
+    options: PlanOptions,
     at: Timestamp,
 ) -> Result<Plan, Error> {
-    let options = PlanOptions::default();
     let (positions, consumption) = stock_at(ledger, tenant, at, options.settle).await?;
     let (fleet, model) = (Arc::clone(&known.fleet), Arc::clone(model));
     blocking(move || {
