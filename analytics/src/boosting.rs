@@ -227,6 +227,18 @@ impl Boosting {
         self.scores(rows).into_iter().map(|score| self.objective.mean(score)).collect()
     }
 
+    /// The leaf of each tree that a row falls into.
+    #[must_use]
+    pub fn leaves(&self, row: &[f64]) -> Vec<u32> {
+        self.trees.iter().map(|tree| u32::try_from(tree.leaf(row)).unwrap_or(u32::MAX)).collect()
+    }
+
+    /// Whether there is one leaf a tree, and each is one.
+    #[must_use]
+    pub fn has_leaves(&self, leaves: &[u32]) -> bool {
+        leaves.len() == self.trees.len() && self.trees.iter().zip(leaves).all(|(tree, &leaf)| tree.has_leaf(leaf))
+    }
+
     /// The Shapley value of each feature in the score of a row; `score = base + sum`. Returns the base.
     ///
     /// * `contributions`: one a feature. Overwritten.

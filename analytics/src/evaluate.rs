@@ -38,6 +38,14 @@ pub struct Span {
     pub rul_cap: Option<Duration>,
 }
 
+impl Span {
+    /// For what a version answers in production: the failures from a horizon after its first row on until a horizon after its
+    /// last, as far as they are known `until` then.
+    pub(crate) fn of_version((first, last): (Timestamp, Timestamp), horizon: Duration, until: Timestamp) -> Self {
+        Self { from: first, to: until.min(last + horizon), horizon, rul_cap: None }
+    }
+}
+
 /// Failures of each component of each device, in order of time.
 pub type Truth = BTreeMap<(DeviceId, ComponentId), Vec<Timestamp>>;
 
@@ -406,6 +414,7 @@ pub(super) mod tests {
             alarm,
             rul: RemainingLife { mean: 0.0, p05: 0.0, p50: 0.0, p95: 0.0 },
             top_signals: Vec::new(),
+            explanation: crate::failure::Explanation::default(),
             threshold: None,
             features: Vec::new(),
             kind: None,

@@ -6,7 +6,10 @@
 
 mod alarm_rule;
 pub mod calibration;
+mod cases;
+mod counterfactual;
 mod drift;
+mod explanation;
 pub mod forest;
 mod held_out;
 mod lead;
@@ -27,11 +30,14 @@ use harbinger_core::{
 };
 
 pub use alarm_rule::{AlarmRule, NoAlarmRule};
+pub use cases::{Case, Ending, SimilarCase};
+pub use counterfactual::{Change, Counterfactual};
 pub use drift::{Drift, Outcome, Reference, SHIFTED};
 pub(crate) use drift::{Outcomes, drift};
+pub use explanation::{Explanation, TopSignal};
 pub use life::LifeModel;
 pub use model::{ComponentModel, Error, FORMAT, Family, HorizonModel, Model, Quality, Ranker};
-pub use score::{Prediction, TopSignal, curve, recompute, score};
+pub use score::{Prediction, Recomputed, curve, recompute, score};
 pub(crate) use score::{explain, score_with_basis};
 pub(crate) use train::class_rate;
 pub use train::{TrainOptions, default_every, default_horizons, train};

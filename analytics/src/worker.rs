@@ -38,7 +38,7 @@ use roles::Roles;
 
 pub use event_time::watermark;
 pub use roles::Trained;
-pub use scoreboard::scoreboard;
+pub use scoreboard::{examples, scoreboard};
 pub use shadow::{Verdict, comparison};
 
 /// Name of the progress of scoring: event time up to which every step is done.

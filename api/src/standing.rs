@@ -1,6 +1,6 @@
 //! How models did in production, as the process hands it in and the interface shows it.
 
-use harbinger_core::{HardwareModelId, Timestamp};
+use harbinger_core::{ComponentId, DeviceId, HardwareModelId, Timestamp};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -148,4 +148,54 @@ pub struct ShadowSideView {
     pub alarms: usize,
     /// Those of them that a failure followed.
     pub hits: usize,
+}
+
+/// What an example shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// A failure with an alarm at most a horizon before it.
+    Foreseen,
+    /// A failure without one.
+    Missed,
+    /// An alarm without a failure.
+    FalseAlarm,
+}
+
+/// A device around a failure or a false alarm, from three horizons before it to half a horizon after.
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
+pub struct Example {
+    /// What it shows.
+    pub outcome: Outcome,
+    /// Which device.
+    #[schema(value_type = String)]
+    pub device: DeviceId,
+    /// Which component.
+    #[schema(value_type = String)]
+    pub component: ComponentId,
+    /// When it failed, or when the false alarm began.
+    #[schema(value_type = String, format = DateTime)]
+    pub at: Timestamp,
+    /// The probability above which it alarms; null where there is none.
+    pub threshold: Option<f64>,
+    /// The prediction with the highest probability around that time.
+    pub prediction_id: Option<String>,
+    /// What raised that one most, in words, where it is known.
+    pub because: Option<String>,
+    /// The signal or event code shown beside the probability.
+    pub signal: Option<String>,
+    /// Main-horizon probability; at most 301 points.
+    pub probabilities: Vec<PointView>,
+    /// Values of the signal, or 1 at each event; at most 301 points.
+    pub values: Vec<PointView>,
+}
+
+/// A point of a curve over time.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, ToSchema)]
+pub struct PointView {
+    /// Event time.
+    #[schema(value_type = String, format = DateTime)]
+    pub ts: Timestamp,
+    /// What it was then.
+    pub value: f64,
 }

@@ -7,10 +7,13 @@ use std::{
 
 use async_trait::async_trait;
 use harbinger_alerts::{Alerts, webhook::Guard};
-use harbinger_core::{Clock, ComponentId, DeviceKey, TenantId, TimeRange, Timestamp, fleet::Maintenance};
+use harbinger_core::{Clock, DeviceKey, TenantId, TimeRange, Timestamp, fleet::Maintenance};
 use harbinger_store::{
     Ledger,
-    ledger::{self, Connection, predictions::Decision},
+    ledger::{
+        self, Connection,
+        predictions::{Decision, PredictionKey},
+    },
     telemetry::{self, SharedStore},
 };
 use prometheus_client::registry::Registry;
@@ -19,7 +22,7 @@ use tokio::sync::{Semaphore, watch};
 use crate::{
     erasure::Gone,
     metrics::Metrics,
-    standing::{ShadowView, Standing},
+    standing::{Example, ShadowView, Standing},
 };
 
 /// Requests that may be in the works at once; more are told to come back.
@@ -61,6 +64,8 @@ pub struct Recomputed {
     pub probabilities: Vec<f64>,
     /// The rank behind the main horizon.
     pub score: f64,
+    /// Why, under the names that the record of the decision has for it.
+    pub reasons: serde_json::Map<String, serde_json::Value>,
 }
 
 /// What only the running process can do: it owns the clocks of event time and the background work.
@@ -84,7 +89,7 @@ pub trait Control: Send + Sync + 'static {
     async fn recompute(
         &self,
         tenant: &TenantId,
-        component: &ComponentId,
+        key: &PredictionKey,
         decision: &Decision,
     ) -> Result<Option<Recomputed>, ControlError>;
 
@@ -94,6 +99,15 @@ pub trait Control: Send + Sync + 'static {
 
     /// What a challenger said so far beside the champion, and what came of it; `None` where the version is not in shadow.
     async fn shadow(&self, tenant: &TenantId, version: &str) -> Result<Option<ShadowView>, ControlError>;
+
+    /// A few failures that a version of the model foresaw or missed in a span of event time, and false alarms of it, as
+    /// [`scoreboard`](Self::scoreboard) judges them.
+    async fn examples(
+        &self,
+        tenant: &TenantId,
+        range: TimeRange,
+        model_version: &str,
+    ) -> Result<Vec<Example>, ControlError>;
 
     /// Deletes everything of a device, between two cycles of analytics: see [`Erasure`](crate::Erasure).
     async fn delete_device(&self, key: &DeviceKey, actor: &str) -> Result<Gone, ControlError>;

@@ -5,6 +5,7 @@
 
 mod conduct;
 mod control;
+mod decisions;
 mod gate;
 mod leases;
 mod retention;

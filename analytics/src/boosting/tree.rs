@@ -85,11 +85,21 @@ impl Tree {
 
     /// What the leaf of a row says.
     pub(super) fn value(&self, row: &[f64]) -> f64 {
+        self.values[self.leaf(row)]
+    }
+
+    /// The node at which a row ends.
+    pub(super) fn leaf(&self, row: &[f64]) -> usize {
         let mut node = 0;
         while !self.cuts[node].is_leaf() {
             node = self.cuts[node].child(row);
         }
-        self.values[node]
+        node
+    }
+
+    /// Whether a node is there and is a leaf.
+    pub(super) fn has_leaf(&self, node: u32) -> bool {
+        self.cuts.get(node as usize).is_some_and(|cut| cut.is_leaf())
     }
 
     /// Adds the Shapley value of each feature: what the features that a row is known by change of the mean, averaged over

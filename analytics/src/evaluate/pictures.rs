@@ -97,7 +97,9 @@ pub struct Example {
     pub at: Timestamp,
     /// The probability above which it alarms; `None` where there is none.
     pub threshold: Option<f64>,
-    /// Probability at each row around that time.
+    /// Id of the prediction with the highest probability around that time; `None` where there is none.
+    pub highest: Option<String>,
+    /// Probability at each row around that time, thinned where there are very many.
     pub probabilities: Vec<(Timestamp, f64)>,
     /// The signal or event code shown beside it.
     pub signal: Option<String>,
@@ -117,21 +119,44 @@ pub fn pictures<'a>(
 ) -> Pictures {
     let slots = by_slot(predictions, span);
     let curves = curves_of(&slots, truth, span);
-    let mut found: Vec<Moment<'_>> = Vec::new();
-    for (slot, failure) in counted_failures(truth, span) {
-        let alarm = earliest_alarm(&slots, slot, failure, span.horizon);
-        let outcome = if alarm.is_some() { Outcome::Foreseen } else { Outcome::Missed };
-        found.push(Moment { outcome, slot, at: failure });
-    }
-    for (slot, rows) in &slots {
-        let false_alarms = false_alarms(truth, slot, rows, span.horizon);
-        found.extend(false_alarms.map(|run| Moment { outcome: Outcome::FalseAlarm, slot, at: run[0].ts }));
-    }
-    let examples = choose(found, &slots, span.horizon)
+    let examples = moments(&slots, truth, span)
         .into_iter()
-        .map(|moment| example(&moment, &slots, span.horizon, history(&moment.slot.0), &curves.top_signals))
+        .map(|moment| example(&moment, &slots, history(&moment.slot.0), &curves.top_signals))
         .collect();
     Pictures { curves, examples }
+}
+
+/// The moments that [`pictures`] shows as examples, the clearest of each kind.
+#[must_use]
+pub fn moments_of(predictions: &[Prediction], truth: &Truth, span: Span) -> Vec<Moment> {
+    moments(&by_slot(predictions, span), truth, span)
+}
+
+/// What [`pictures`] shows of moments that were chosen before, each with what is known of its device from its first to its last
+/// instant.
+#[must_use]
+pub fn examples_at(moments: &[(Moment, DeviceHistory)], predictions: &[Prediction], span: Span) -> Vec<Example> {
+    let slots = by_slot(predictions, span);
+    let usual = top_signals(&slots);
+    moments.iter().map(|(moment, history)| example(moment, &slots, Some(history), &usual)).collect()
+}
+
+fn moments(slots: &Slots<'_>, truth: &Truth, span: Span) -> Vec<Moment> {
+    let moment = |outcome: Outcome, slot: &(DeviceId, ComponentId), at: Timestamp| {
+        let (from, to) = window(at, span.horizon);
+        Moment { outcome, slot: slot.clone(), at, from, to }
+    };
+    let mut found: Vec<Moment> = Vec::new();
+    for (slot, failure) in counted_failures(truth, span) {
+        let alarm = earliest_alarm(slots, slot, failure, span.horizon);
+        let outcome = if alarm.is_some() { Outcome::Foreseen } else { Outcome::Missed };
+        found.push(moment(outcome, slot, failure));
+    }
+    for (slot, rows) in slots {
+        let false_alarms = false_alarms(truth, slot, rows, span.horizon);
+        found.extend(false_alarms.map(|run| moment(Outcome::FalseAlarm, slot, run[0].ts)));
+    }
+    choose(found, slots)
 }
 
 /// The curves of predictions that [`super::evaluate`] measures.
@@ -161,16 +186,25 @@ fn curves_of(slots: &Slots<'_>, truth: &Truth, span: Span) -> Curves {
     Curves { precision_recall, lead_times, missed, top_signals: top_signals(slots) }
 }
 
-struct Moment<'a> {
-    outcome: Outcome,
-    slot: &'a (DeviceId, ComponentId),
-    at: Timestamp,
+/// When something happened to a slot that is worth showing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Moment {
+    /// What it shows.
+    pub outcome: Outcome,
+    /// Device and component.
+    pub slot: (DeviceId, ComponentId),
+    /// When it failed, or when the false alarm began.
+    pub at: Timestamp,
+    /// First instant shown.
+    pub from: Timestamp,
+    /// Last instant shown.
+    pub to: Timestamp,
 }
 
 /// The rows around a moment.
-fn around<'a>(slots: &'a Slots<'_>, moment: &Moment<'_>, horizon: Duration) -> impl Iterator<Item = &'a Prediction> {
-    let (from, to) = window(moment.at, horizon);
-    slots.get(moment.slot).into_iter().flatten().copied().filter(move |row| from <= row.ts && row.ts <= to)
+fn around<'a>(slots: &'a Slots<'_>, moment: &Moment) -> impl Iterator<Item = &'a Prediction> {
+    let (from, to) = (moment.from, moment.to);
+    slots.get(&moment.slot).into_iter().flatten().copied().filter(move |row| from <= row.ts && row.ts <= to)
 }
 
 /// Three horizons before, half of one after.
@@ -178,37 +212,26 @@ fn window(at: Timestamp, horizon: Duration) -> (Timestamp, Timestamp) {
     (at - Duration::from_millis(3 * horizon.millis()), at + Duration::from_millis(horizon.millis() / 2))
 }
 
-fn main_probability(row: &Prediction) -> f64 {
-    row.probabilities.first().copied().unwrap_or(0.0)
-}
-
 /// The clearest of each kind: foreseen and false alarms with the highest probability, missed ones with the lowest.
-fn choose<'a>(moments: Vec<Moment<'a>>, slots: &Slots<'_>, horizon: Duration) -> Vec<Moment<'a>> {
-    let mut kinds: BTreeMap<Outcome, Vec<(f64, Moment<'a>)>> = BTreeMap::new();
+fn choose(moments: Vec<Moment>, slots: &Slots<'_>) -> Vec<Moment> {
+    let mut kinds: BTreeMap<Outcome, Vec<(f64, Moment)>> = BTreeMap::new();
     for moment in moments {
-        let highest = around(slots, &moment, horizon).map(main_probability).fold(0.0, f64::max);
+        let highest = around(slots, &moment).map(Prediction::main_probability).fold(0.0, f64::max);
         let key = if moment.outcome == Outcome::Missed { highest } else { -highest };
         kinds.entry(moment.outcome).or_default().push((key, moment));
     }
-    let first = |(_, mut moments): (Outcome, Vec<(f64, Moment<'a>)>)| {
-        moments.sort_by(|a, b| a.0.total_cmp(&b.0).then_with(|| (a.1.at, a.1.slot).cmp(&(b.1.at, b.1.slot))));
+    let first = |(_, mut moments): (Outcome, Vec<(f64, Moment)>)| {
+        moments.sort_by(|a, b| a.0.total_cmp(&b.0).then_with(|| (a.1.at, &a.1.slot).cmp(&(b.1.at, &b.1.slot))));
         moments.into_iter().take(EXAMPLES).map(|(_, moment)| moment)
     };
     kinds.into_iter().flat_map(first).collect()
 }
 
-fn example(
-    moment: &Moment<'_>,
-    slots: &Slots<'_>,
-    horizon: Duration,
-    history: Option<&DeviceHistory>,
-    usual: &[SignalShare],
-) -> Example {
-    let rows: Vec<&Prediction> = around(slots, moment, horizon).collect();
-    let highest = rows.iter().max_by(|a, b| main_probability(a).total_cmp(&main_probability(b)));
+fn example(moment: &Moment, slots: &Slots<'_>, history: Option<&DeviceHistory>, usual: &[SignalShare]) -> Example {
+    let rows: Vec<&Prediction> = around(slots, moment).collect();
+    let highest = rows.iter().max_by(|a, b| a.main_probability().total_cmp(&b.main_probability()));
     let reason = highest.and_then(|row| row.top_signals.first());
-    let (from, to) = window(moment.at, horizon);
-    let values_of = |name: &str| history.map_or_else(Vec::new, |history| values(history, name, from, to));
+    let values_of = |name: &str| history.map_or_else(Vec::new, |history| values(history, name, moment));
     // What was missed was not explained: it is shown by what alarms are mostly about.
     let signal = match reason {
         Some(reason) => Some(reason.name.clone()),
@@ -220,16 +243,17 @@ fn example(
         component: moment.slot.1.clone(),
         at: moment.at,
         threshold: highest.and_then(|row| row.threshold),
-        probabilities: rows.iter().map(|row| (row.ts, main_probability(row))).collect(),
+        highest: highest.map(|row| row.id()),
+        probabilities: thin(rows.iter().map(|row| (row.ts, row.main_probability())).collect()),
         values: signal.as_deref().map_or_else(Vec::new, values_of),
         signal,
-        because: reason.map(|reason| reason.because.clone()),
+        because: reason.map(|reason| reason.because.clone()).filter(|words| !words.is_empty()),
     }
 }
 
-/// The readings of a signal in `[from, to]`, or the events of a code.
-fn values(history: &DeviceHistory, name: &str, from: Timestamp, to: Timestamp) -> Vec<(Timestamp, f64)> {
-    let inside = |ts: Timestamp| from <= ts && ts <= to;
+/// The readings of a signal around a moment, or the events of a code.
+fn values(history: &DeviceHistory, name: &str, moment: &Moment) -> Vec<(Timestamp, f64)> {
+    let inside = |ts: Timestamp| moment.from <= ts && ts <= moment.to;
     match history.readings.columns.iter().find(|(signal, _)| signal.as_str() == name) {
         Some((_, column)) => {
             let present = history.readings.times.iter().copied().zip(column.iter().copied());
@@ -237,7 +261,7 @@ fn values(history: &DeviceHistory, name: &str, from: Timestamp, to: Timestamp) -
         }
         None => {
             let events = history.events.iter().filter(|event| &*event.code == name && inside(event.ts));
-            events.map(|event| (event.ts, 1.0)).collect()
+            thin(events.map(|event| (event.ts, 1.0)).collect())
         }
     }
 }
@@ -268,7 +292,7 @@ fn precision_recall(slots: &Slots<'_>, truth: &Truth, span: Span) -> Vec<Operati
     let mut rows: Vec<(f64, bool)> = slots
         .iter()
         .flat_map(|(slot, rows)| {
-            rows.iter().map(|row| (main_probability(row), is_failing(truth, slot, row.ts, span.horizon)))
+            rows.iter().map(|row| (row.main_probability(), is_failing(truth, slot, row.ts, span.horizon)))
         })
         .collect();
     rows.sort_by(|a, b| b.0.total_cmp(&a.0));
@@ -300,7 +324,11 @@ mod tests {
             rows.push(row(t, "c", 0.2, t == 8 || t == 12));
         }
         let history = DeviceHistory::default();
-        let made = pictures(&rows, &truth(&[("a", 60), ("b", 80)]), span(120), |_| Some(&history));
+        let truth = truth(&[("a", 60), ("b", 80)]);
+        let made = pictures(&rows, &truth, span(120), |_| Some(&history));
+        let moments = moments_of(&rows, &truth, span(120)).into_iter().map(|moment| (moment, history.clone()));
+        assert_eq!(examples_at(&moments.collect::<Vec<_>>(), &rows, span(120)), made.examples);
+        assert_eq!(made.examples[0].highest, Some(row(40, "a", 0.9, true).id()), "the first of equals is the earliest");
         let shown: Vec<(Outcome, &str, Timestamp)> =
             made.examples.iter().map(|e| (e.outcome, e.device.as_str(), e.at)).collect();
         let expected =

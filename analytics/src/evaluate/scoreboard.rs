@@ -44,7 +44,7 @@ pub fn scoreboard(
         let (Some(first), Some(last), Some(&horizon)) = (rows.first(), rows.last(), horizons.get(version)) else {
             continue;
         };
-        let span = Span { from: first.ts, to: until.min(last.ts + horizon), horizon, rul_cap: None };
+        let span = Span::of_version((first.ts, last.ts), horizon, until);
         let standing = |hardware_model: Option<&HardwareModelId>| {
             let inside = |device: &DeviceId| hardware_model.is_none() || models.get(device) == hardware_model;
             let rows: Vec<Prediction> = rows.iter().filter(|row| inside(&row.device)).cloned().collect();

@@ -69,6 +69,11 @@ impl Reference {
         Self { edges, shares, missing: (0..width).map(missing).collect() }
     }
 
+    /// Whether most training rows have no value of a feature.
+    pub(super) fn is_mostly_missing(&self, feature: usize) -> bool {
+        self.missing.get(feature).is_some_and(|&share| share > GONE)
+    }
+
     pub(super) fn fits(&self, width: usize) -> bool {
         self.missing.len() == width && self.shares.len() == self.edges.len() + 1
     }

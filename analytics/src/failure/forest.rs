@@ -141,9 +141,24 @@ impl Forest {
         rows.iter().zip(&mut imputed).for_each(|(row, imputed)| self.impute(row, imputed));
         let mut sums = vec![0.0; rows.len()];
         for tree in &self.trees {
-            sums.iter_mut().zip(&imputed).for_each(|(sum, row)| *sum += tree.leaf(row));
+            sums.iter_mut().zip(&imputed).for_each(|(sum, row)| *sum += tree.mean[tree.leaf(row)]);
         }
         sums.iter().map(|sum| sum / self.trees.len() as f64).collect()
+    }
+
+    /// The leaf of each tree that a row falls into.
+    #[must_use]
+    pub fn leaves(&self, row: &[f64]) -> Vec<u32> {
+        let mut imputed = Vec::new();
+        self.impute(row, &mut imputed);
+        self.trees.iter().map(|tree| u32::try_from(tree.leaf(&imputed)).unwrap_or(u32::MAX)).collect()
+    }
+
+    /// Whether there is one leaf a tree, and each is one.
+    #[must_use]
+    pub fn has_leaves(&self, leaves: &[u32]) -> bool {
+        let is_leaf = |(tree, &leaf): (&Tree, &u32)| tree.left.get(leaf as usize) == Some(&0);
+        leaves.len() == self.trees.len() && self.trees.iter().zip(leaves).all(is_leaf)
     }
 
     /// What each feature added to the score of a row: `score = base + sum`. Returns the base.
@@ -168,13 +183,14 @@ impl Forest {
 }
 
 impl Tree {
-    fn leaf(&self, row: &[f64]) -> f64 {
+    /// The node at which a row ends.
+    fn leaf(&self, row: &[f64]) -> usize {
         let mut node = 0;
         while self.left[node] != 0 {
             let right = usize::from(row[self.feature[node] as usize] > self.threshold[node]);
             node = self.left[node] as usize + right;
         }
-        self.mean[node]
+        node
     }
 
     fn walk(&self, row: &[f64], mut step: impl FnMut(usize, f64)) {

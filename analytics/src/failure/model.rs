@@ -6,7 +6,7 @@ use harbinger_core::{ComponentId, Duration, HardwareModelId, Timestamp};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::{calibration::Calibration, drift::Reference, forest::Forest, life::LifeModel};
+use super::{calibration::Calibration, cases::Case, drift::Reference, forest::Forest, life::LifeModel};
 use crate::{boosting::Boosting, evaluate::Bin, features::FeatureSpace, lifetime::Weibull};
 
 /// Format of the model document; another one is refused by name.
@@ -125,6 +125,8 @@ pub enum ComponentModel {
         usual: Vec<Option<(f64, f64)>>,
         /// What the rows that it learnt from were like.
         reference: Reference,
+        /// Past cases that a prediction is laid beside.
+        cases: Vec<Case>,
         /// Remaining life, where devices are run until they fail.
         life: Option<Box<LifeModel>>,
     },
@@ -221,6 +223,22 @@ impl Ranker {
         };
     }
 
+    /// The leaf of each tree that a row falls into.
+    pub(super) fn leaves(&self, row: &[f64]) -> Vec<u32> {
+        match self {
+            Self::Forest(forest) => forest.leaves(row),
+            Self::Boosting(boosting) => boosting.leaves(row),
+        }
+    }
+
+    /// Whether there is one leaf a tree, and each is one.
+    pub(super) fn has_leaves(&self, leaves: &[u32]) -> bool {
+        match self {
+            Self::Forest(forest) => forest.has_leaves(leaves),
+            Self::Boosting(boosting) => boosting.has_leaves(leaves),
+        }
+    }
+
     fn fits(&self, width: usize) -> bool {
         match self {
             Self::Forest(forest) => forest.width() == width && forest.is_sound(),
@@ -313,14 +331,19 @@ impl Model {
             ComponentModel::Learnt { horizons, .. } if horizons.len() != self.horizons.len() => {
                 Err("it has not one ranker a horizon")
             }
-            ComponentModel::Learnt { horizons, life, usual, reference, .. } => {
+            ComponentModel::Learnt { horizons, life, usual, reference, cases, .. } => {
                 let width = family.space.width();
                 let sound = |h: &HorizonModel| h.ranker.fits(width) && h.calibration.is_sound();
                 let fits = usual.len() == width
                     && reference.fits(width)
                     && horizons.iter().all(sound)
                     && life.as_ref().is_none_or(|life| life.is_sound(width));
-                if fits { Ok(()) } else { Err("its trees do not fit its features") }
+                let known = |case: &Case| horizons.first().is_some_and(|main| case.is_sound(&main.ranker));
+                match (fits, cases.iter().all(known)) {
+                    (true, true) => Ok(()),
+                    (true, false) => Err("its past cases do not fit its trees"),
+                    (false, _) => Err("its trees do not fit its features"),
+                }
             }
             ComponentModel::Lifetime { rate_per_day, .. } | ComponentModel::Rate { rate_per_day, .. } => {
                 if rate_per_day.is_finite() && *rate_per_day >= 0.0 { Ok(()) } else { Err("its rate is not a rate") }

@@ -7,46 +7,28 @@ use std::{collections::BTreeMap, sync::Arc};
 use harbinger_core::{ComponentId, DeviceId, Duration, HardwareModelId, Timestamp, fleet::Fleet, history::Timeline};
 use harbinger_store::ledger::predictions::PredictionKey;
 use rayon::prelude::*;
-use serde::{Deserialize, Serialize};
 
 use super::{
-    Subject, kind_of, kinds,
+    Subject,
+    explanation::{Explanation, TopSignal, explanation},
+    kind_of, kinds,
     model::{ComponentModel, Family, HorizonModel, Model},
     rows::known,
     train::cohorts_of,
 };
 use crate::{
-    features::{Feature, FeatureSpace, Known},
+    features::{FeatureSpace, Known},
     survival::{RemainingLife, SurvivalCurve},
 };
 
 use cold_start::{doubt, unknown, widened};
 
-/// Signals named with a prediction.
-const TOP_SIGNALS: usize = 3;
 /// From this share of the threshold on a row keeps its features: what raised an alert, held it, or let it go.
 const KEEPS_FEATURES: f64 = 0.5;
 
 /// Devices and rows that are scored together: many rows walk a tree while it is in the cache, and few enough wait for that.
 const DEVICES_TOGETHER: usize = 64;
 const ROWS_TOGETHER: usize = 1_024;
-
-/// A signal or event code and what it added to the score behind the main horizon.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct TopSignal {
-    /// Signal name, event code, or `component age`.
-    pub name: String,
-    /// What its features added to the score behind the probability; below 0 where no signal raised it, and these lowered it
-    /// most.
-    pub contribution: f64,
-    /// The feature that moved it most, in words.
-    pub because: String,
-    /// Its value; missing where there was none.
-    pub value: Option<f64>,
-    /// From where to where nine of ten healthy devices have it; `None` where that is not known.
-    #[serde(default)]
-    pub usual: Option<(f64, f64)>,
-}
 
 /// What a model says of a component at a time.
 #[derive(Debug, Clone, PartialEq)]
@@ -68,6 +50,8 @@ pub struct Prediction {
     /// What raised the score most, or lowered it where nothing raised it; strongest first. There for the rows whose features
     /// are: to tell contributions apart takes a hundred times as long as to score.
     pub top_signals: Vec<TopSignal>,
+    /// What else explains it; empty where the top signals are.
+    pub explanation: Explanation,
     /// The main-horizon probability above which a row alarms; `None` where the model has none.
     pub threshold: Option<f64>,
     /// What was decided on, by name, `None` where it was missing: for rows near the threshold or
@@ -80,6 +64,12 @@ pub struct Prediction {
 }
 
 impl Prediction {
+    /// P(failure) within the main horizon.
+    #[must_use]
+    pub fn main_probability(&self) -> f64 {
+        main_of(&self.probabilities)
+    }
+
     /// The id under which it is kept.
     #[must_use]
     pub fn id(&self) -> String {
@@ -128,7 +118,9 @@ pub(crate) fn explain(model: &Model, predictions: &mut [Prediction], wanted: imp
         {
             prediction.features = named(family, &basis.row);
             prediction.kind = Some(family.kind.as_str().into());
-            prediction.top_signals = top_signals(family, &prediction.component, &basis.row);
+            let slot = (&prediction.device, &prediction.component, prediction.ts);
+            (prediction.top_signals, prediction.explanation) =
+                explanation(model, family, slot, &basis.row, prediction.main_probability());
         }
     });
 }
@@ -249,12 +241,15 @@ impl<'a> Scorer<'a> {
     fn prediction(&self, one: Waiting<'_>, (probabilities, score): (Vec<f64>, f64)) -> Prediction {
         let Self { model, family, .. } = self;
         let Waiting { subject, component, predictor, t, row, life_row } = one;
-        let main = probabilities.first().copied().unwrap_or(0.0);
+        let main = main_of(&probabilities);
         let near = family.threshold.is_some_and(|threshold| main > KEEPS_FEATURES * threshold);
         let life = match predictor.life().zip(life_row) {
             Some((life, row)) => life.predict(&row, model.rul_cap),
             None => remaining_life(&model.horizons, &probabilities, model.rul_cap),
         };
+        let slot = (&subject.device.device, component, t);
+        let (top_signals, explanation) =
+            if near { explanation(model, family, slot, &row, main) } else { Default::default() };
         Prediction {
             ts: t,
             device: subject.device.device.clone(),
@@ -263,7 +258,8 @@ impl<'a> Scorer<'a> {
             alarm: family.threshold.is_some_and(|threshold| main > threshold),
             probabilities,
             score,
-            top_signals: if near { top_signals(family, component, &row) } else { Vec::new() },
+            top_signals,
+            explanation,
             threshold: family.threshold,
             features: if near { named(family, &row) } else { Vec::new() },
             kind: near.then(|| family.kind.as_str().into()),
@@ -272,12 +268,16 @@ impl<'a> Scorer<'a> {
     }
 }
 
+fn main_of(probabilities: &[f64]) -> f64 {
+    probabilities.first().copied().unwrap_or(0.0)
+}
+
 /// What a model says of rows of a component's features: the probabilities, one a horizon, and the score behind the main one.
-fn judged(horizons: &[Duration], predictor: &ComponentModel, rows: &[&[f64]]) -> Vec<(Vec<f64>, f64)> {
+pub(super) fn judged(horizons: &[Duration], predictor: &ComponentModel, rows: &[&[f64]]) -> Vec<(Vec<f64>, f64)> {
     let at_rate =
         |rate_per_day: f64| -> Vec<f64> { horizons.iter().map(|h| -(-rate_per_day * h.days()).exp_m1()).collect() };
     let by_itself = |probabilities: Vec<f64>| {
-        let main = probabilities.first().copied().unwrap_or(0.0);
+        let main = main_of(&probabilities);
         (probabilities, main)
     };
     let mut judged: Vec<(Vec<f64>, f64)> = match predictor {
@@ -307,84 +307,44 @@ fn judged(horizons: &[Duration], predictor: &ComponentModel, rows: &[&[f64]]) ->
 }
 
 /// The component's age, which is the last number of a row.
-fn age_hours(row: &[f64]) -> Option<f64> {
+pub(super) fn age_hours(row: &[f64]) -> Option<f64> {
     row.last().copied().filter(|hours| !hours.is_nan())
 }
 
-/// What a model says of features that were kept by name with a prediction: the probabilities, one a horizon, and the score, to
-/// the last bit as when it was made. `None` where the model knows no such component or has other features.
+/// A prediction that was reckoned again from its features.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Recomputed {
+    /// One a horizon.
+    pub probabilities: Vec<f64>,
+    /// The rank behind the main horizon.
+    pub score: f64,
+    /// The signals behind it.
+    pub top_signals: Vec<TopSignal>,
+    /// What else explains it.
+    pub explanation: Explanation,
+}
+
+/// What a model says of features that were kept by name with a prediction, to the last bit as when it was made. `None` where the
+/// model knows no such component or has other features.
 ///
 /// * `kind`: of the device's hardware model.
+/// * `key`: of the prediction.
 #[must_use]
 pub fn recompute(
     model: &Model,
     kind: &str,
-    component: &ComponentId,
+    key: &PredictionKey,
     features: &[(String, Option<f64>)],
-) -> Option<(Vec<f64>, f64)> {
+) -> Option<Recomputed> {
     let family = model.family(kind)?;
     let FeatureSpace { windows, features: known, .. } = &family.space;
     let same = known.len() == features.len() && known.iter().zip(features).all(|(a, (b, _))| a.words(windows) == *b);
     let row: Vec<f64> = features.iter().map(|(_, value)| value.unwrap_or(f64::NAN)).collect();
-    let predictor = family.components.get(component).filter(|_| same)?;
-    judged(&model.horizons, predictor, &[&row]).pop()
-}
-
-/// The signals behind a row of a component, strongest first.
-fn top_signals(family: &Family, component: &ComponentId, row: &[f64]) -> Vec<TopSignal> {
-    match family.components.get(component) {
-        Some(ComponentModel::Learnt { horizons, usual, .. }) => horizons.first().map_or_else(Vec::new, |main| {
-            let mut contributions = Vec::new();
-            main.ranker.contributions(row, &mut contributions);
-            strongest(&family.space, row, &contributions, usual)
-        }),
-        Some(ComponentModel::Lifetime { .. }) => age_signal(age_hours(row)),
-        Some(ComponentModel::Rate { .. }) | None => Vec::new(),
-    }
-}
-
-/// Sums what features added by signal, and names the signals that raised the score most; where none did, those that lowered
-/// it most.
-fn strongest(space: &FeatureSpace, row: &[f64], contributions: &[f64], usual: &[Option<(f64, f64)>]) -> Vec<TopSignal> {
-    let mut by_signal: Vec<(&str, f64, usize)> = Vec::new();
-    for (n, feature) in space.features.iter().enumerate() {
-        match by_signal.last_mut() {
-            Some((name, sum, best)) if *name == feature.subject() => {
-                *sum += contributions[n];
-                if contributions[n].abs() > contributions[*best].abs() {
-                    *best = n;
-                }
-            }
-            _ => by_signal.push((feature.subject(), contributions[n], n)),
-        }
-    }
-    by_signal.retain(|(_, sum, _)| *sum != 0.0);
-    if by_signal.iter().any(|(_, sum, _)| *sum > 0.0) {
-        by_signal.retain(|(_, sum, _)| *sum > 0.0);
-    }
-    by_signal.sort_by(|a, b| b.1.abs().total_cmp(&a.1.abs()).then(a.0.cmp(b.0)));
-    by_signal
-        .into_iter()
-        .take(TOP_SIGNALS)
-        .map(|(name, contribution, best)| TopSignal {
-            name: name.to_owned(),
-            contribution,
-            because: space.features[best].words(&space.windows),
-            value: Some(row[best]).filter(|value| !value.is_nan()),
-            usual: usual[best],
-        })
-        .collect()
-}
-
-fn age_signal(age_hours: Option<f64>) -> Vec<TopSignal> {
-    let signal = |hours: f64| TopSignal {
-        name: Feature::ComponentAge.subject().to_owned(),
-        contribution: 1.0,
-        because: "days since the component was replaced".to_owned(),
-        value: Some(hours / 24.0),
-        usual: None,
-    };
-    age_hours.map(signal).into_iter().collect()
+    let predictor = family.components.get(&key.component).filter(|_| same)?;
+    let (probabilities, score) = judged(&model.horizons, predictor, &[&row]).pop()?;
+    let slot = (&key.device, &key.component, key.ts);
+    let (top_signals, explanation) = explanation(model, family, slot, &row, main_of(&probabilities));
+    Some(Recomputed { probabilities, score, top_signals, explanation })
 }
 
 /// A longer horizon is never less likely: running maximum in order of horizon (parts mathematics 2.1).

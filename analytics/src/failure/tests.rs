@@ -4,11 +4,17 @@ use harbinger_core::{
     ComponentId, SignalId,
     fleet::{ComponentSlot, Failure, HardwareModel, Maintenance, MaintenanceAction, MaintenanceReason},
 };
+use harbinger_store::ledger::predictions::PredictionKey;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-use super::{forest::ForestOptions, *};
+use super::{
+    forest::{Forest, ForestOptions},
+    *,
+};
 use crate::boosting::BoostingOptions;
+
+mod explained;
 
 type Histories = BTreeMap<DeviceId, DeviceHistory>;
 
@@ -133,10 +139,16 @@ fn what_was_decided_is_reckoned_again_to_the_last_bit() {
         // As it is kept: through JSON.
         let text = serde_json::to_string(&row.features).unwrap();
         let features: Vec<(String, Option<f64>)> = serde_json::from_str(&text).unwrap();
-        let again = recompute(&model, kind, &row.component, &features);
-        assert_eq!(again, Some((row.probabilities.clone(), row.score)));
-        assert_eq!(recompute(&model, kind, &row.component, &features[1..]), None);
-        assert_eq!(recompute(&model, "drive", &row.component, &features), None);
+        let key = PredictionKey { ts: row.ts, device: row.device.clone(), component: row.component.clone() };
+        let expected = Recomputed {
+            probabilities: row.probabilities.clone(),
+            score: row.score,
+            top_signals: row.top_signals.clone(),
+            explanation: row.explanation.clone(),
+        };
+        assert_eq!(recompute(&model, kind, &key, &features), Some(expected));
+        assert_eq!(recompute(&model, kind, &key, &features[1..]), None);
+        assert_eq!(recompute(&model, "drive", &key, &features), None);
     }
 }
 
@@ -232,6 +244,7 @@ fn a_model_that_is_not_as_it_was_written_is_refused_by_name() {
             "its content is not what its version says",
         ),
         (whole.replacen("\"long_mean\":\"heat\"", "\"x\":\"heat\"", 1), "is not a model"),
+        (whole.replacen("\"leaves\":[", "\"leaves\":[0,", 1), "its past cases do not fit its trees"),
         (whole.replacen("{\"mid_spread\":\"heat\"},", "", 1), "its trees do not fit its features"),
     ] {
         assert_ne!(text, whole);

@@ -16,6 +16,7 @@ use rayon::prelude::*;
 use super::{
     AlarmRule, Subject,
     calibration::Scored,
+    cases::{Case, Past},
     drift::Reference,
     forest::{Forest, ForestOptions},
     held_out::{Choice, HeldOut, Place, calibrate, choose_threshold, score_held_out},
@@ -225,6 +226,7 @@ struct Trained {
     life: Option<LifeModel>,
     usual: Vec<Option<(f64, f64)>>,
     reference: Reference,
+    cases: Vec<Case>,
 }
 
 impl FamilyJob<'_> {
@@ -257,13 +259,11 @@ impl FamilyJob<'_> {
         };
         let (threshold, quality) = choose_threshold(&held_out, &calibrations, choice);
         for (trained, calibrations) in learnt.into_iter().zip(calibrations) {
-            let Trained { component, rankers, held_out: HeldOut { failures, .. }, life, usual, reference } = trained;
+            let Trained { component, rankers, held_out, life, usual, reference, cases } = trained;
             let horizons = rankers.into_iter().zip(calibrations);
             let horizons = horizons.map(|(ranker, calibration)| HorizonModel { ranker, calibration }).collect();
-            components.insert(
-                component,
-                ComponentModel::Learnt { failures, horizons, life: life.map(Box::new), usual, reference },
-            );
+            let (failures, life) = (held_out.failures, life.map(Box::new));
+            components.insert(component, ComponentModel::Learnt { failures, horizons, usual, reference, cases, life });
         }
         let experience = self.experience();
         Family { kind: kind.to_owned(), space, threshold, components, experience, quality }
@@ -360,6 +360,16 @@ impl FamilyJob<'_> {
         let (kind, scored) = self.champion(&rows, &folds, kinds, forest)?;
         let jobs: Vec<usize> = (0..self.horizons.len()).collect();
         let rankers: Option<Vec<Ranker>> = jobs.par_iter().map(|&h| self.grow(&rows, kind, h, None, forest)).collect();
+        let rankers = rankers?;
+        let past = Past {
+            subjects: self.subjects,
+            component,
+            horizons: self.horizons,
+            until: self.options.until,
+            rows: &rows,
+            scored: &scored[0],
+        };
+        let cases = rankers.first().map_or_else(Vec::new, |main| past.choose(main));
         let life = self.life(component, members, &folds, (space, cohorts));
         let usual = usual(&rows, space.width());
         let reference = Reference::new(&only_scores(&scored[0]), &rows, space.width());
@@ -376,7 +386,7 @@ impl FamilyJob<'_> {
             scores: scored.iter().map(|placed| only_scores(placed)).collect(),
             places,
         };
-        Some(Trained { component: component.clone(), rankers: rankers?, held_out, life, usual, reference })
+        Some(Trained { component: component.clone(), rankers, held_out, life, usual, reference, cases })
     }
 
     /// The kind of ranker that puts the failures of devices it has not seen highest, with the scores that it gave them by place

@@ -93,6 +93,21 @@ pub(super) async fn histories(
     Ok(histories)
 }
 
+/// Readings and events of a device in `[from, to]`.
+pub(super) async fn history(
+    store: &SharedStore,
+    tenant: &TenantId,
+    device: &DeviceId,
+    from: Timestamp,
+    to: Timestamp,
+) -> Result<DeviceHistory, telemetry::Error> {
+    let range = TimeRange { from, to: to + Duration::from_millis(1) };
+    let keys = vec![DeviceKey::new(tenant.clone(), device.clone())];
+    let readings = store.scan_many(keys, range).await?.pop().unwrap_or_default();
+    let events = store.events(tenant, Some(device), range).await?;
+    Ok(DeviceHistory { readings, events, ..DeviceHistory::default() })
+}
+
 /// Puts before the readings of histories, which begin behind `from`, those of each device's baseline, as far as they are older:
 /// what a feature compares with may lie years back. Between them nothing is read.
 ///

@@ -27,8 +27,12 @@ use crate::{
     errors::{Code, Error, Result},
     extract::{Path, Query},
     page::{LIMIT_MAX, Page, PageQuery},
-    state::ApiState,
+    state::{ApiState, Recomputed},
 };
+
+mod explanation;
+
+use explanation::ExplanationView;
 
 /// Which predictions are wanted.
 #[derive(Debug, Default, Deserialize, IntoParams)]
@@ -246,9 +250,12 @@ struct PredictionDetail {
     /// The prediction.
     #[serde(flatten)]
     prediction: PredictionView,
-    /// What it was made from: feature values, contributions, normal ranges. Kept for what alarmed or fed a plan.
+    /// What it was made from: feature values, contributions, normal ranges, and what `explanation` tells. Kept for what alarmed or
+    /// fed a plan, and never changed.
     #[schema(value_type = Option<Object>)]
     decision: Option<serde_json::Value>,
+    /// Past cases like it and what would have to change, as the decision has them; `null` for decisions without.
+    explanation: Option<ExplanationView>,
     /// The prediction reckoned again, just now, from the features of the decision and the model that made it; `null` where
     /// either is no longer kept or cannot be read.
     recomputed: Option<RecomputedView>,
@@ -261,7 +268,7 @@ struct RecomputedView {
     probabilities: BTreeMap<String, f64>,
     /// The rank behind the main horizon.
     score: f64,
-    /// Whether all of it is what the prediction says, to the last digit.
+    /// Whether all of it is what the prediction says, to the last digit, and so is what the decision says of why.
     identical: bool,
 }
 
@@ -283,16 +290,24 @@ async fn get_prediction(
     // To open a model may take a while: no reader of the ledger waits for it.
     drop(connection);
     let again = match &decision {
-        Some(decision) => state.control.recompute(&caller.tenant, &row.component, decision).await?,
+        Some(decision) => state.control.recompute(&caller.tenant, &key, decision).await?,
         None => None,
     };
+    let explained = |again: &Recomputed| {
+        let same = |(name, value): (&String, &serde_json::Value)| {
+            decision.as_ref().is_some_and(|decision| decision.body.get(name) == Some(value))
+        };
+        again.reasons.iter().all(same)
+    };
     let recomputed = again.map(|again| RecomputedView {
-        identical: again.probabilities == row.probabilities && again.score == row.score,
+        identical: again.probabilities == row.probabilities && again.score == row.score && explained(&again),
         probabilities: labels_of(&row, &models).into_iter().zip(again.probabilities).collect(),
         score: again.score,
     });
     let prediction = PredictionView::new(row, &models);
-    Ok(Answer(PredictionDetail { prediction, decision: decision.map(|decision| decision.body), recomputed }))
+    let explanation = decision.as_ref().and_then(|decision| ExplanationView::of(&decision.body));
+    let decision = decision.map(|decision| decision.body);
+    Ok(Answer(PredictionDetail { prediction, decision, explanation, recomputed }))
 }
 
 /// The routes of predictions.

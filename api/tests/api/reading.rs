@@ -77,8 +77,28 @@ async fn predictions_page_to_the_whole_with_every_bit() {
     assert_eq!(detail["device"], "acme-d1");
     assert_eq!(detail["recomputed"]["identical"], true, "{detail}");
     assert_eq!(detail["recomputed"]["probabilities"], detail["probabilities"]);
+    let expected = [
+        "if rpm were back at its usual 9000 to 9100 (newest rpm, now 7990), the probability would be 3 % (alarms begin above 25 %)",
+        "acme-d2 at 1970-01-01T00:00:00Z was 75 % alike and was replaced 8 h later",
+    ];
+    assert_eq!(detail["explanation"]["in_words"], json!(expected));
+    for field in ["similar_cases", "counterfactual"] {
+        assert_eq!(detail["explanation"][field], detail["decision"][field], "{field}");
+    }
     let other = world.get(&format!("/api/v1/predictions/{}", kept[1].id())).await.expect(200);
     assert_eq!((&other["decision"], &other["recomputed"]), (&json!(null), &json!(null)));
+    assert_eq!(other["explanation"], json!(null));
+}
+
+#[tokio::test]
+async fn a_version_shows_examples_of_what_it_foresaw_and_missed() {
+    let world = World::new().await;
+    let shown = world.get("/api/v1/scoreboard/examples?model_version=acme-v1").await.expect(200);
+    let example = &shown["items"][0];
+    assert_eq!((&example["outcome"], &example["because"]), (&json!("foreseen"), &json!("acme-v1")));
+    assert_eq!(example["probabilities"][1], json!({ "ts": at(NOW - 3_600_000), "value": 0.7 }));
+    world.get("/api/v1/scoreboard/examples?model_version=never").await.expect(404);
+    world.get("/api/v1/scoreboard/examples").await.expect(400);
 }
 
 #[tokio::test]

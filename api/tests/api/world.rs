@@ -13,11 +13,11 @@ use harbinger_alerts::{Alerts, HysteresisOptions, Observation, webhook::Guard};
 use harbinger_api::{
     ApiState, Authorize, Control, ControlError, Erasure, Gone, Parts, Readiness, Recomputed, app_with, authorize,
     intake_description,
-    standing::{ShadowSideView, ShadowView, Standing},
+    standing::{Example, Outcome, PointView, ShadowSideView, ShadowView, Standing},
 };
 use harbinger_core::{
-    Clock, ComponentId, DeviceEvent, DeviceKey, Duration, ManualClock, Probability, Reading, Severity, TenantId,
-    TimeRange, Timestamp, fleet::Maintenance,
+    Clock, DeviceEvent, DeviceKey, Duration, ManualClock, Probability, Reading, Severity, TenantId, TimeRange,
+    Timestamp, fleet::Maintenance,
 };
 use harbinger_store::{
     Batch, Ledger, Quarantined,
@@ -27,7 +27,7 @@ use harbinger_store::{
         models::{self, Model},
         orders::{self, NewOrder, Reason},
         plans::{self, PlanRow},
-        predictions::{self, Decision, Prediction},
+        predictions::{self, Decision, Prediction, PredictionKey},
     },
     telemetry::{MemoryStore, SharedStore},
 };
@@ -81,11 +81,13 @@ impl Control for TestControl {
     async fn recompute(
         &self,
         _: &TenantId,
-        _: &ComponentId,
+        _: &PredictionKey,
         decision: &Decision,
     ) -> Result<Option<Recomputed>, ControlError> {
         let again: Option<(Vec<f64>, f64)> = serde_json::from_value(decision.body["again"].clone()).unwrap();
-        Ok(again.map(|(probabilities, score)| Recomputed { probabilities, score }))
+        let reasons = ["similar_cases", "counterfactual"].map(|name| (name.to_owned(), decision.body[name].clone()));
+        let reasons = reasons.into_iter().collect();
+        Ok(again.map(|(probabilities, score)| Recomputed { probabilities, score, reasons }))
     }
     async fn scoreboard(&self, _: &TenantId, _: TimeRange) -> Result<Vec<Standing>, ControlError> {
         Ok(Vec::new())
@@ -103,6 +105,21 @@ impl Control for TestControl {
             interval: (-0.02, 0.0),
         };
         Ok(challenger.filter(|row| row.version == version).map(|_| view))
+    }
+    async fn examples(&self, _: &TenantId, _: TimeRange, version: &str) -> Result<Vec<Example>, ControlError> {
+        let point = |hours: i64, value: f64| PointView { ts: at(NOW - hours * 3_600_000), value };
+        Ok(vec![Example {
+            outcome: Outcome::Foreseen,
+            device: "acme-d1".parse().unwrap(),
+            component: "fan".parse().unwrap(),
+            at: at(NOW),
+            threshold: Some(0.25),
+            prediction_id: None,
+            because: Some(version.to_owned()),
+            signal: Some("rpm".to_owned()),
+            probabilities: vec![point(2, 0.1), point(1, 0.7)],
+            values: vec![point(1, 7990.5)],
+        }])
     }
     async fn maintenance_recorded(
         &self,
@@ -291,7 +308,20 @@ impl World {
         let decision = Decision {
             prediction_id: rows[0].id(),
             model_version: "acme-v1".to_owned(),
-            body: json!({ "features": { "rpm.mean": 7990.5 }, "again": [rows[0].probabilities, rows[0].score] }),
+            body: json!({
+                "features": { "rpm.mean": 7990.5 },
+                "again": [rows[0].probabilities, rows[0].score],
+                "similar_cases": [{
+                    "device": "acme-d2", "ts": at(0), "similarity": 0.75, "probability": 0.5,
+                    "ended": { "replaced_after_hours": 8.0 },
+                }],
+                "counterfactual": {
+                    "changes": [{ "name": "rpm", "feature": "newest rpm", "value": 7990.5, "usual": [9000.0, 9100.0] }],
+                    "probability": 0.03125,
+                    "suffices": true,
+                },
+                "threshold": 0.25,
+            }),
         };
         let mut tx = self.ledger.write().await.unwrap();
         models::insert_candidate(&mut tx, &tenant("acme"), &model).await.unwrap();

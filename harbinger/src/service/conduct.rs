@@ -27,8 +27,7 @@ use harbinger_store::{
         models::{self, State},
         orders::{self, Order, OrderKind},
         plans::{self, PlanRow},
-        predictions::{self, Decision},
-        registry,
+        predictions, registry,
         shadow::{self, ShadowPrediction},
     },
     telemetry::SharedStore,
@@ -37,7 +36,7 @@ use serde_json::json;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
-use super::control::EventTimes;
+use super::{control::EventTimes, decisions::decisions};
 use crate::config;
 
 mod on_demand;
@@ -387,23 +386,6 @@ fn row(prediction: &Prediction, model: &Model) -> predictions::Prediction {
         top_signals: prediction.top_signals.iter().map(|s| (s.name.clone(), s.contribution)).collect(),
         model_version: model.version.clone(),
     }
-}
-
-/// What was decided on: the features of the rows that alarm or might soon.
-fn decisions(cycle: &Cycle, rows: &[predictions::Prediction]) -> Vec<Decision> {
-    let kept = cycle.predictions.iter().zip(rows).filter(|(prediction, _)| !prediction.features.is_empty());
-    kept.map(|(prediction, row)| Decision {
-        prediction_id: row.id(),
-        model_version: row.model_version.clone(),
-        body: json!({
-            "features": prediction.features.iter().map(|(name, value)| json!({"name": name, "value": value})).collect::<Vec<_>>(),
-            "top_signals": prediction.top_signals,
-            "kind": prediction.kind,
-            "probabilities": prediction.probabilities,
-            "threshold": prediction.threshold,
-        }),
-    })
-    .collect()
 }
 
 /// What the newest predictions say to the life cycle of alerts.

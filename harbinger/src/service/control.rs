@@ -14,10 +14,10 @@ use harbinger_analytics::{
 };
 use harbinger_api::{
     Control, ControlError, Gone, Recomputed,
-    standing::{ShadowView, Standing},
+    standing::{Example, ShadowView, Standing},
 };
 use harbinger_core::{
-    Clock, ComponentId, DeviceKey, Duration, TenantId, TimeRange, Timestamp,
+    Clock, DeviceKey, Duration, TenantId, TimeRange, Timestamp,
     fleet::{Maintenance, MaintenanceAction},
 };
 use harbinger_ingest::{Pipeline, pipeline::ReplayError};
@@ -26,15 +26,14 @@ use harbinger_store::{
     ledger::{
         self, Connection, alerts as alert_rows,
         orders::{self, PartUse},
-        predictions::Decision,
+        predictions::{Decision, PredictionKey},
         registry,
     },
     telemetry::SharedStore,
 };
-use serde::Deserialize;
 use tokio::sync::{mpsc, oneshot};
 
-use super::{conduct::Command, standing};
+use super::{conduct::Command, decisions::Basis, standing};
 
 /// A replacement recorded later than this behind a tenant's event time is history being loaded: its piece was taken from a
 /// shelf long before the stock we know was counted.
@@ -99,19 +98,6 @@ impl OpenedModels {
     }
 }
 
-/// What a decision was made from, as far as reckoning it again needs it.
-#[derive(Deserialize)]
-struct Basis {
-    kind: String,
-    features: Vec<NamedFeature>,
-}
-
-#[derive(Deserialize)]
-struct NamedFeature {
-    name: String,
-    value: Option<f64>,
-}
-
 impl ServiceControl {
     async fn ask<T>(
         &self,
@@ -157,11 +143,10 @@ impl Control for ServiceControl {
     async fn recompute(
         &self,
         tenant: &TenantId,
-        component: &ComponentId,
+        key: &PredictionKey,
         decision: &Decision,
     ) -> Result<Option<Recomputed>, ControlError> {
-        // Decisions from before kinds were kept cannot be reckoned again.
-        let Ok(Basis { kind, features }) = Basis::deserialize(&decision.body) else { return Ok(None) };
+        let Some(basis) = Basis::of(decision) else { return Ok(None) };
         let (models, tenant, version) = (Arc::clone(&self.models), tenant.clone(), decision.model_version.clone());
         let model = match tokio::task::spawn_blocking(move || models.get(&tenant, &version)).await {
             Ok(Ok(Some(model))) => model,
@@ -176,19 +161,23 @@ impl Control for ServiceControl {
                 return Err(ControlError::Failed { attempt, source: source.into() });
             }
         };
-        let features: Vec<(String, Option<f64>)> = features.into_iter().map(|f| (f.name, f.value)).collect();
-        let again = failure::recompute(&model, &kind, component, &features);
-        Ok(again.map(|(probabilities, score)| Recomputed { probabilities, score }))
+        Ok(basis.judged_by(&model, key))
     }
 
     async fn scoreboard(&self, tenant: &TenantId, range: TimeRange) -> Result<Vec<Standing>, ControlError> {
         let judged = worker::scoreboard(&self.ledger, tenant, range, self.event_time(tenant)).await;
-        match judged {
-            Ok(standings) => Ok(standings.into_iter().map(standing::shown).collect()),
-            Err(worker::Error::Ledger(error)) => Err(error.into()),
-            Err(error @ worker::Error::TooMany { .. }) => Err(ControlError::Conflict(error.to_string())),
-            Err(error) => Err(ControlError::Failed { attempt: "judge predictions", source: Box::new(error) }),
-        }
+        Ok(judged.map_err(not_judged)?.into_iter().map(standing::shown).collect())
+    }
+
+    async fn examples(
+        &self,
+        tenant: &TenantId,
+        range: TimeRange,
+        model_version: &str,
+    ) -> Result<Vec<Example>, ControlError> {
+        let at = self.event_time(tenant);
+        let examples = worker::examples(&self.ledger, &self.telemetry, tenant, range, model_version, at).await;
+        Ok(examples.map_err(not_judged)?.into_iter().map(standing::example).collect())
     }
 
     async fn shadow(&self, tenant: &TenantId, version: &str) -> Result<Option<ShadowView>, ControlError> {
@@ -235,6 +224,16 @@ impl Control for ServiceControl {
 
     fn outbox_grew(&self) {
         self.deliverer.wake();
+    }
+}
+
+/// Why predictions were not judged.
+fn not_judged(error: worker::Error) -> ControlError {
+    match error {
+        worker::Error::Ledger(error) => error.into(),
+        worker::Error::Telemetry(error) => error.into(),
+        error @ worker::Error::TooMany { .. } => ControlError::Conflict(error.to_string()),
+        error => ControlError::Failed { attempt: "judge predictions", source: Box::new(error) },
     }
 }
 

@@ -1,10 +1,12 @@
 //! What analytics measured of a model in production, in the words of the interface.
 
-use harbinger_analytics::evaluate;
+use harbinger_analytics::evaluate::{self, pictures};
 use harbinger_api::standing::{
-    AtCapacityView, BinView, FlaggedView, LeadTimeView, OperatingView, ShadowSideView, ShadowView, SignalShareView,
+    AtCapacityView, BinView, Example, FlaggedView, LeadTimeView, OperatingView, Outcome, PointView, ShadowSideView,
+    ShadowView, SignalShareView,
     Standing,
 };
+use harbinger_core::Timestamp;
 
 /// As the interface shows it.
 pub(super) fn shown(standing: evaluate::Standing) -> Standing {
@@ -74,4 +76,25 @@ pub(super) fn shadow(comparison: evaluate::Comparison) -> ShadowView {
     let evaluate::Comparison { rows, failures, champion, challenger, difference, interval } = comparison;
     let side = |evaluate::Side { brier, alarms, hits }: evaluate::Side| ShadowSideView { brier, alarms, hits };
     ShadowView { rows, failures, champion: side(champion), challenger: side(challenger), difference, interval }
+}
+
+/// An example as the interface shows it.
+pub(super) fn example(example: pictures::Example) -> Example {
+    let points = |curve: Vec<(Timestamp, f64)>| curve.into_iter().map(|(ts, value)| PointView { ts, value }).collect();
+    Example {
+        outcome: match example.outcome {
+            pictures::Outcome::Foreseen => Outcome::Foreseen,
+            pictures::Outcome::Missed => Outcome::Missed,
+            pictures::Outcome::FalseAlarm => Outcome::FalseAlarm,
+        },
+        device: example.device,
+        component: example.component,
+        at: example.at,
+        threshold: example.threshold,
+        prediction_id: example.highest,
+        because: example.because,
+        signal: example.signal,
+        probabilities: points(example.probabilities),
+        values: points(example.values),
+    }
 }

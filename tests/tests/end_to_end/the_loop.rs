@@ -60,6 +60,7 @@ fn two_fleets_replayed_side_by_side_close_the_loop() {
 
     trains_by_itself(&acme_client);
     raises_and_resolves_alerts(&acme_client);
+    alerts_explain_themselves(&acme_client);
     for (client, bundle, tenant) in [(&acme_client, &acme, "acme"), (&other_client, &other, "other")] {
         live_rows_equal_scored_rows(client, bundle, tenant, data.path());
     }
@@ -171,8 +172,44 @@ fn the_scoreboard_counts_what_came_of_predictions(client: &Client) {
         let parts: Vec<u64> = split.map(|of| of["predictions"].as_u64().unwrap()).collect();
         assert_eq!(parts.iter().sum::<u64>(), known as u64, "{version}: {parts:?}");
         found += flagged;
+        let alarms = standing["false_alarms"].as_u64().unwrap() as usize;
+        shows_examples(client, version, [flagged, failures - flagged, alarms]);
     }
     assert!(found > 0, "no failure was flagged by any version");
+}
+
+/// At most three of each kind, each with its curve, and what was read of the signal that it is about.
+///
+/// * `counts`: failures foreseen, failures missed, false alarms.
+fn shows_examples(client: &Client, version: &str, counts: [usize; 3]) {
+    let examples = client.items(&format!("/api/v1/scoreboard/examples?model_version={version}")).unwrap();
+    let of = |outcome: &str| examples.iter().filter(|example| example["outcome"] == outcome).count();
+    let shown = ["foreseen", "missed", "false_alarm"].map(of);
+    assert_eq!(shown, counts.map(|count| count.min(3)), "{version}");
+    let points = |example: &Value, curve: &str| example[curve].as_array().unwrap().len();
+    for example in examples.iter().filter(|example| example["outcome"] != "missed") {
+        assert!((1..=301).contains(&points(example, "probabilities")) && example["threshold"].is_number(), "{example}");
+        assert!(example["because"].is_string() && example["prediction_id"].is_string(), "{example}");
+    }
+    let with_values = examples.iter().filter(|example| points(example, "values") > 1).count();
+    assert!(with_values > 0 || examples.is_empty(), "{examples:#?}");
+}
+
+/// What raised an alert tells past cases, and what would have to change where the model learnt from rows; all of it is reckoned
+/// again to the last digit.
+fn alerts_explain_themselves(client: &Client) {
+    let alerts = client.items("/api/v1/alerts").unwrap();
+    let (mut similar, mut changed) = (0, 0);
+    for alert in alerts.iter().filter(|alert| alert["failure_mode"] == "predicted") {
+        let path = format!("/api/v1/predictions/{}", text(alert, "prediction_id"));
+        let prediction = client.get(&path).unwrap().json().unwrap();
+        assert_eq!(prediction["recomputed"]["identical"], true, "{prediction}");
+        let explanation = &prediction["explanation"];
+        similar += explanation["similar_cases"].as_array().unwrap().len();
+        changed += usize::from(explanation["counterfactual"]["suffices"] == true);
+    }
+    eprintln!("{} alerts: {similar} similar cases, {changed} would end by few signals", alerts.len());
+    assert!(similar > 0 && changed > 0);
 }
 
 /// The times of a table's first and last row.

@@ -9,7 +9,7 @@ use harbinger_core::{ComponentId, Duration, HardwareModelId, Timestamp};
 use super::{Prediction, judged, remaining_life};
 use crate::{
     failure::{
-        Subject,
+        Explanation, Subject,
         model::{ComponentModel, Family, Model},
         train::prior_rate,
     },
@@ -54,6 +54,7 @@ pub(super) fn unknown(
         score,
         alarm: false,
         top_signals: Vec::new(),
+        explanation: Explanation::default(),
         threshold: None,
         features: Vec::new(),
         kind: None,
