@@ -10,7 +10,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use crate::{
     auth::{Caller, Read},
     errors::Result,
-    extract::Query,
+    extract::{Path, Query},
     page::Page,
     standing::{Example, Standing},
     state::ApiState,
@@ -43,38 +43,23 @@ async fn get_scoreboard(
     Ok(Answer(Page::whole(standings)))
 }
 
-/// A version and a span of event time.
-#[derive(Debug, Deserialize, IntoParams)]
-#[into_params(parameter_in = Query)]
-#[serde(deny_unknown_fields)]
-struct ExamplesQuery {
-    /// Version of the statistical model.
-    model_version: String,
-    /// First prediction inside.
-    #[param(value_type = Option<String>, format = DateTime)]
-    from: Option<Timestamp>,
-    /// First prediction after.
-    #[param(value_type = Option<String>, format = DateTime)]
-    to: Option<Timestamp>,
-}
-
-/// Failures that a version foresaw, failures that it missed and false alarms of it with their curves: the three clearest of
-/// each
+/// Three failures that a version foresaw, three that it missed and three false alarms, the clearest of each, with their curves
 #[utoipa::path(
-    get, path = "/scoreboard/examples", tag = "models", params(ExamplesQuery), security(("key" = ["read"])),
-    responses((status = 200, body = Page<Example>))
+    get, path = "/scoreboard/{version}/examples", tag = "models", params(("version" = String, Path), ScoreboardQuery),
+    security(("key" = ["read"])), responses((status = 200, body = Page<Example>))
 )]
 async fn get_examples(
     caller: Caller<Read>,
     State(state): State<ApiState>,
-    Query(query): Query<ExamplesQuery>,
+    Path(version): Path<String>,
+    Query(query): Query<ScoreboardQuery>,
 ) -> Result<Answer<Page<Example>>> {
     let mut connection = state.ledger.read().await?;
-    models::get(&mut connection, &caller.tenant, &query.model_version).await?;
+    models::get(&mut connection, &caller.tenant, &version).await?;
     // To judge predictions takes a while: no reader of the ledger waits for it.
     drop(connection);
     let range = super::range(query.from, query.to);
-    Ok(Answer(Page::whole(state.control.examples(&caller.tenant, range, &query.model_version).await?)))
+    Ok(Answer(Page::whole(state.control.examples(&caller.tenant, range, &version).await?)))
 }
 
 /// The routes of the scoreboard.

@@ -93,12 +93,11 @@ async fn predictions_page_to_the_whole_with_every_bit() {
 #[tokio::test]
 async fn a_version_shows_examples_of_what_it_foresaw_and_missed() {
     let world = World::new().await;
-    let shown = world.get("/api/v1/scoreboard/examples?model_version=acme-v1").await.expect(200);
+    let shown = world.get("/api/v1/scoreboard/acme-v1/examples").await.expect(200);
     let example = &shown["items"][0];
     assert_eq!((&example["outcome"], &example["because"]), (&json!("foreseen"), &json!("acme-v1")));
     assert_eq!(example["probabilities"][1], json!({ "ts": at(NOW - 3_600_000), "value": 0.7 }));
-    world.get("/api/v1/scoreboard/examples?model_version=never").await.expect(404);
-    world.get("/api/v1/scoreboard/examples").await.expect(400);
+    world.get("/api/v1/scoreboard/never/examples").await.expect(404);
 }
 
 #[tokio::test]
