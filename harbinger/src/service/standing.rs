@@ -3,8 +3,7 @@
 use harbinger_analytics::evaluate::{self, pictures};
 use harbinger_api::standing::{
     AtCapacityView, BinView, Example, FlaggedView, LeadTimeView, OperatingView, Outcome, PointView, ShadowSideView,
-    ShadowView, SignalShareView,
-    Standing,
+    ShadowView, SignalShareView, Standing,
 };
 use harbinger_core::Timestamp;
 
