@@ -15,6 +15,7 @@ mod held_out;
 mod lead;
 mod life;
 mod model;
+pub mod onnx;
 mod rows;
 mod score;
 #[cfg(test)]

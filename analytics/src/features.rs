@@ -335,6 +335,12 @@ impl FeatureSpace {
         self.features.len()
     }
 
+    /// What the numbers of a row are, in words.
+    #[must_use]
+    pub fn names(&self) -> Vec<String> {
+        self.features.iter().map(|feature| feature.words(&self.windows)).collect()
+    }
+
     /// The row of a device at `t`, but for the component's age, which [`FeatureSpace::complete`] adds.
     #[must_use]
     pub fn device_row(&self, known: &Known<'_>, t: Timestamp) -> Vec<f64> {

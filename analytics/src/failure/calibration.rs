@@ -40,6 +40,12 @@ pub enum Calibration {
 }
 
 impl Calibration {
+    /// The map for scores that are probabilities already.
+    #[must_use]
+    pub fn identity() -> Self {
+        Self::Isotonic { scores: vec![0.0, 1.0], probabilities: vec![0.0, 1.0] }
+    }
+
     /// The probability for a score.
     #[must_use]
     pub fn probability(&self, score: f64) -> f64 {

@@ -45,22 +45,7 @@ impl Reference {
     /// * `scores`: of held-out rows, main horizon.
     /// * `width`: features of a row.
     pub(super) fn new(scores: &[Scored], rows: &[Row], width: usize) -> Self {
-        let mut sorted: Vec<&Scored> = scores.iter().collect();
-        sorted.sort_by(|a, b| a.score.total_cmp(&b.score));
-        let all: f64 = sorted.iter().map(|row| row.weight).sum();
-        let mut edges: Vec<f64> = Vec::new();
-        let mut sum = 0.0;
-        for row in &sorted {
-            sum += row.weight;
-            // The highest score is no edge: nothing would lie above it.
-            let is_new =
-                edges.last().is_none_or(|&last| row.score > last) && row.score < sorted[sorted.len() - 1].score;
-            if sum >= all * (edges.len() + 1) as f64 / BINS as f64 && is_new {
-                edges.push(row.score);
-            }
-        }
-        let counts = counts(&edges, sorted.iter().map(|row| (row.score, row.weight)));
-        let shares = counts.iter().map(|count| if all > 0.0 { count / all } else { 0.0 }).collect();
+        let (edges, shares) = bins(scores);
         let weight: f64 = rows.iter().map(|row| row.weight).sum();
         let missing = |feature: usize| {
             let rows = rows.iter().filter(|row| row.features[feature].is_nan());
@@ -72,6 +57,12 @@ impl Reference {
     /// Whether most training rows have no value of a feature.
     pub(super) fn is_mostly_missing(&self, feature: usize) -> bool {
         self.missing.get(feature).is_some_and(|&share| share > GONE)
+    }
+
+    /// The same rows with the scores of another ranker; without any, scores show no drift.
+    pub(super) fn rescored(&self, scores: &[Scored]) -> Self {
+        let (edges, shares) = bins(scores);
+        Self { edges, shares, missing: self.missing.clone() }
     }
 
     pub(super) fn fits(&self, width: usize) -> bool {
@@ -91,6 +82,26 @@ impl Reference {
         };
         counts.iter().zip(&self.shares).map(of_bin).sum()
     }
+}
+
+/// Upper ends of the bins of scores but the last, and the share of the rows in each; one bin without scores.
+fn bins(scores: &[Scored]) -> (Vec<f64>, Vec<f64>) {
+    let mut sorted: Vec<&Scored> = scores.iter().collect();
+    sorted.sort_by(|a, b| a.score.total_cmp(&b.score));
+    let all: f64 = sorted.iter().map(|row| row.weight).sum();
+    let mut edges: Vec<f64> = Vec::new();
+    let mut sum = 0.0;
+    for row in &sorted {
+        sum += row.weight;
+        // The highest score is no edge: nothing would lie above it.
+        let is_new = edges.last().is_none_or(|&last| row.score > last) && row.score < sorted[sorted.len() - 1].score;
+        if sum >= all * (edges.len() + 1) as f64 / BINS as f64 && is_new {
+            edges.push(row.score);
+        }
+    }
+    let counts = counts(&edges, sorted.iter().map(|row| (row.score, row.weight)));
+    let shares = counts.iter().map(|count| if all > 0.0 { count / all } else { 1.0 }).collect();
+    (edges, shares)
 }
 
 /// Weights by bin: the first whose upper end is not below the score, else the last.

@@ -115,7 +115,7 @@ pub(super) fn calibrate(held_out: &[&HeldOut], horizons: usize) -> Vec<Vec<Calib
 
 /// No probability beyond what so many failures support (Laplace's rule of succession): rows of one failure are no
 /// independent witnesses, and a sigmoid through separable rows would otherwise say 0 and 1.
-fn fit(rows: &[Scored], failures: usize) -> Calibration {
+pub(super) fn fit(rows: &[Scored], failures: usize) -> Calibration {
     let certainty = (failures as f64 + 1.0) / (failures as f64 + 2.0);
     let sigmoid = || platt(rows, certainty).map(|sigmoid| sigmoid.capped(certainty));
     let steps = || isotonic(&with_doubt(rows, failures)).map(|steps| steps.capped(certainty));

@@ -6,7 +6,14 @@ use harbinger_core::{ComponentId, Duration, HardwareModelId, Timestamp};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::{calibration::Calibration, cases::Case, drift::Reference, forest::Forest, life::LifeModel};
+use super::{
+    calibration::Calibration,
+    cases::Case,
+    drift::Reference,
+    forest::Forest,
+    life::LifeModel,
+    onnx::{self, Onnx},
+};
 use crate::{boosting::Boosting, evaluate::Bin, features::FeatureSpace, lifetime::Weibull};
 
 /// Format of the model document; another one is refused by name.
@@ -43,6 +50,16 @@ pub enum Error {
         path: String,
         /// What it says.
         found: u64,
+    },
+    /// A classifier of the model that was trained elsewhere cannot be opened, or no longer does what its card says.
+    #[error("{path}: {place}: {source}")]
+    Onnx {
+        /// Which file.
+        path: String,
+        /// Kind and component.
+        place: String,
+        /// Why.
+        source: onnx::Error,
     },
 }
 
@@ -161,7 +178,7 @@ impl ComponentModel {
     #[must_use]
     pub fn name(&self) -> &'static str {
         match self {
-            Self::Learnt { horizons, .. } => horizons.first().map_or("nothing", |main| main.ranker.kind().name()),
+            Self::Learnt { horizons, .. } => horizons.first().map_or("nothing", |main| main.ranker.name()),
             Self::Lifetime { .. } => "lifetime",
             Self::Rate { .. } => "rate",
         }
@@ -196,13 +213,17 @@ pub enum Ranker {
     Forest(Forest),
     /// Boosted trees.
     Boosting(Boosting),
+    /// A classifier that was trained elsewhere.
+    Onnx(Box<Onnx>),
 }
 
 impl Ranker {
-    pub(super) fn kind(&self) -> Kind {
+    /// In a word.
+    fn name(&self) -> &'static str {
         match self {
-            Self::Forest(_) => Kind::Forest,
-            Self::Boosting(_) => Kind::Boosting,
+            Self::Forest(_) => Kind::Forest.name(),
+            Self::Boosting(_) => Kind::Boosting.name(),
+            Self::Onnx(_) => "onnx",
         }
     }
 
@@ -212,15 +233,18 @@ impl Ranker {
         match self {
             Self::Forest(forest) => forest.scores(rows),
             Self::Boosting(boosting) => boosting.predictions(rows),
+            Self::Onnx(onnx) => onnx.judge(rows, |score| (score, score)).into_iter().map(|(score, _)| score).collect(),
         }
     }
 
-    /// What each feature added: to the score of a forest, to the log odds behind that of boosted trees. Overwritten.
-    pub fn contributions(&self, row: &[f64], contributions: &mut Vec<f64>) {
+    /// What each feature added: to the score of a forest or of a classifier from elsewhere, to the log odds behind that of
+    /// boosted trees. Overwritten. Returns what they add up from.
+    pub fn contributions(&self, row: &[f64], contributions: &mut Vec<f64>) -> f64 {
         match self {
             Self::Forest(forest) => forest.contributions(row, contributions),
             Self::Boosting(boosting) => boosting.contributions(row, contributions),
-        };
+            Self::Onnx(onnx) => onnx.contributions(row, contributions),
+        }
     }
 
     /// The leaf of each tree that a row falls into.
@@ -228,6 +252,7 @@ impl Ranker {
         match self {
             Self::Forest(forest) => forest.leaves(row),
             Self::Boosting(boosting) => boosting.leaves(row),
+            Self::Onnx(onnx) => onnx.instead().ranker.leaves(row),
         }
     }
 
@@ -236,6 +261,7 @@ impl Ranker {
         match self {
             Self::Forest(forest) => forest.has_leaves(leaves),
             Self::Boosting(boosting) => boosting.has_leaves(leaves),
+            Self::Onnx(onnx) => onnx.instead().ranker.has_leaves(leaves),
         }
     }
 
@@ -243,6 +269,7 @@ impl Ranker {
         match self {
             Self::Forest(forest) => forest.width() == width && forest.is_sound(),
             Self::Boosting(boosting) => boosting.width() == width && boosting.is_sound(),
+            Self::Onnx(onnx) => onnx.fits(width),
         }
     }
 }
@@ -255,6 +282,22 @@ pub struct HorizonModel {
     pub ranker: Ranker,
     /// Score to probability.
     pub calibration: Calibration,
+}
+
+impl HorizonModel {
+    /// Score and probability of each row.
+    pub(super) fn judge(&self, rows: &[&[f64]]) -> Vec<(f64, f64)> {
+        let judged = |score: f64| (score, self.calibration.probability(score));
+        match &self.ranker {
+            Ranker::Onnx(onnx) => onnx.judge(rows, judged),
+            ranker => ranker.scores(rows).into_iter().map(judged).collect(),
+        }
+    }
+
+    /// Whether it is one for rows of `width` features.
+    pub(super) fn is_sound(&self, width: usize) -> bool {
+        self.ranker.fits(width) && self.calibration.is_sound()
+    }
 }
 
 impl Model {
@@ -319,11 +362,24 @@ impl Model {
         }
         let version = model.version.clone();
         let model = model.seal();
-        if model.version == version {
-            Ok(model)
-        } else {
-            Err(damaged("its content is not what its version says".to_owned()))
+        if model.version != version {
+            return Err(damaged("its content is not what its version says".to_owned()));
         }
+        for (place, names, onnx) in model.onnx() {
+            onnx.verify(&names).map_err(|source| Error::Onnx { path: path.clone(), place, source })?;
+        }
+        Ok(model)
+    }
+
+    /// Classifiers that were trained elsewhere, with kind and component, and the names of their features.
+    pub(super) fn onnx(&self) -> impl Iterator<Item = (String, Vec<String>, &Onnx)> {
+        self.families.iter().flat_map(|family| {
+            family.components.iter().filter_map(|(component, predictor)| {
+                let ComponentModel::Learnt { horizons, .. } = predictor else { return None };
+                let Ranker::Onnx(onnx) = &horizons.first()?.ranker else { return None };
+                Some((format!("{} {component}", family.kind), family.space.names(), &**onnx))
+            })
+        })
     }
 
     fn check(&self, family: &Family, predictor: &ComponentModel) -> Result<(), &'static str> {
@@ -333,10 +389,9 @@ impl Model {
             }
             ComponentModel::Learnt { horizons, life, usual, reference, cases, .. } => {
                 let width = family.space.width();
-                let sound = |h: &HorizonModel| h.ranker.fits(width) && h.calibration.is_sound();
                 let fits = usual.len() == width
                     && reference.fits(width)
-                    && horizons.iter().all(sound)
+                    && horizons.iter().all(|h| h.is_sound(width))
                     && life.as_ref().is_none_or(|life| life.is_sound(width));
                 let known = |case: &Case| horizons.first().is_some_and(|main| case.is_sound(&main.ranker));
                 match (fits, cases.iter().all(known)) {

@@ -12,7 +12,7 @@ use super::{
     Subject,
     explanation::{Explanation, TopSignal, explanation},
     kind_of, kinds,
-    model::{ComponentModel, Family, HorizonModel, Model},
+    model::{ComponentModel, Family, Model},
     rows::known,
     train::cohorts_of,
 };
@@ -282,13 +282,10 @@ pub(super) fn judged(horizons: &[Duration], predictor: &ComponentModel, rows: &[
     };
     let mut judged: Vec<(Vec<f64>, f64)> = match predictor {
         ComponentModel::Learnt { horizons, .. } => {
-            let scores: Vec<Vec<f64>> = horizons.iter().map(|h| h.ranker.scores(rows)).collect();
-            let probability = |place: usize| {
-                let of_horizon = |(h, scores): (&HorizonModel, &Vec<f64>)| h.calibration.probability(scores[place]);
-                horizons.iter().zip(&scores).map(of_horizon).collect()
-            };
-            let score = |place: usize| scores.first().map_or(0.0, |scores| scores[place]);
-            (0..rows.len()).map(|place| (probability(place), score(place))).collect()
+            let of_horizons: Vec<Vec<(f64, f64)>> = horizons.iter().map(|h| h.judge(rows)).collect();
+            let probabilities = |place: usize| of_horizons.iter().map(|judged| judged[place].1).collect();
+            let score = |place: usize| of_horizons.first().map_or(0.0, |judged| judged[place].0);
+            (0..rows.len()).map(|place| (probabilities(place), score(place))).collect()
         }
         ComponentModel::Lifetime { weibull, rate_per_day, .. } => {
             let of_row = |row: &&[f64]| match age_hours(row) {

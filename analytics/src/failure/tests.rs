@@ -16,7 +16,7 @@ use crate::boosting::BoostingOptions;
 
 mod explained;
 
-type Histories = BTreeMap<DeviceId, DeviceHistory>;
+pub(super) type Histories = BTreeMap<DeviceId, DeviceHistory>;
 
 const DAYS: i64 = 30;
 
@@ -27,7 +27,7 @@ where
     text.parse().unwrap()
 }
 
-fn hour(n: i64) -> Timestamp {
+pub(super) fn hour(n: i64) -> Timestamp {
     Timestamp::from_millis(1_420_070_400_000) + Duration::from_hours(n)
 }
 
@@ -48,7 +48,7 @@ pub(super) fn pump(device: &str) -> Device {
 }
 
 /// Thirty pumps for thirty days, hourly: two days before one of the first `failing` fails, its heat begins to rise.
-fn pumps(failing: i64) -> (Fleet, Histories) {
+pub(super) fn pumps(failing: i64) -> (Fleet, Histories) {
     let model = HardwareModel { model: id("p1"), kind: "pump".to_owned(), description: None };
     let slot =
         ComponentSlot { model: id("p1"), component: id("seal"), part: id("S-1"), quantity: 1, description: None };
@@ -79,7 +79,7 @@ fn pumps(failing: i64) -> (Fleet, Histories) {
     (Fleet { models: vec![model], components: vec![slot], devices, ..Fleet::default() }, histories)
 }
 
-fn learn(fleet: &Fleet, histories: &Histories, until: Timestamp) -> Model {
+pub(super) fn learn(fleet: &Fleet, histories: &Histories, until: Timestamp) -> Model {
     let usual = TrainOptions::new(until);
     let options = TrainOptions {
         horizons: vec![Duration::from_hours(24), Duration::from_hours(48)],
@@ -91,7 +91,7 @@ fn learn(fleet: &Fleet, histories: &Histories, until: Timestamp) -> Model {
     train(fleet, &subjects(fleet, histories), &options)
 }
 
-fn every_six_hours(subject: &Subject<'_>) -> Vec<Timestamp> {
+pub(super) fn every_six_hours(subject: &Subject<'_>) -> Vec<Timestamp> {
     subject.observed.map_or_else(Vec::new, |o| grid(o.from, o.until, Duration::from_hours(6)).collect())
 }
 
