@@ -18,6 +18,7 @@ mod model;
 pub mod onnx;
 mod rows;
 mod score;
+mod table;
 #[cfg(test)]
 mod tests;
 mod train;
@@ -40,6 +41,7 @@ pub use life::LifeModel;
 pub use model::{ComponentModel, Error, FORMAT, Family, HorizonModel, Model, Quality, Ranker};
 pub use score::{Prediction, Recomputed, curve, recompute, score};
 pub(crate) use score::{explain, score_with_basis};
+pub use table::{LearningRow, LearningTable, learning_tables};
 pub(crate) use train::class_rate;
 pub use train::{TrainOptions, default_every, default_horizons, train};
 

@@ -61,6 +61,53 @@ pub fn write_predictions<'a>(
     })
 }
 
+/// A row of `features.csv`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct FeatureRow<'a> {
+    /// Of which device.
+    pub device: &'a DeviceId,
+    /// When.
+    pub ts: Timestamp,
+    /// Of which component.
+    pub component: &'a ComponentId,
+    /// Whether it has failed within the horizon, as far as is known.
+    pub label: bool,
+    /// Whether that is known for certain.
+    pub known: bool,
+    /// How many rows it stands for.
+    pub weight: f64,
+    /// NaN where a value is missing.
+    pub features: &'a [f32],
+}
+
+/// Writes `features.csv` into a file that appears whole or not at all; what is missing is empty.
+///
+/// * `names`: of the features, in the order of a row.
+///
+/// # Errors
+/// [`Error::Io`] with the path.
+pub fn write_features<'a>(
+    path: &Path,
+    names: &[String],
+    rows: impl Iterator<Item = FeatureRow<'a>>,
+) -> Result<usize, Error> {
+    let mut header = ["device", "ts", "component", "label", "known", "weight"].map(str::to_owned).to_vec();
+    header.extend_from_slice(names);
+    write_whole(path, &header, rows, |out, row: FeatureRow<'_>| {
+        out.write_field(row.device.as_str())?;
+        out.write_field(row.ts.to_string())?;
+        out.write_field(row.component.as_str())?;
+        for holds in [row.label, row.known] {
+            out.write_field(if holds { "1" } else { "0" })?;
+        }
+        out.write_field(row.weight.to_string())?;
+        for value in row.features {
+            out.write_field(if value.is_nan() { String::new() } else { value.to_string() })?;
+        }
+        Ok(())
+    })
+}
+
 /// A row of `anomalies.csv`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct AnomalyRow<'a> {

@@ -119,6 +119,9 @@ pub(crate) struct Analytics {
     pub(crate) every: Option<Duration>,
     /// Wall time without any reading after which the newest step of a tenant's event time counts as complete.
     pub(crate) quiet_after: Duration,
+    /// Library of ONNX Runtime, for models that were trained elsewhere; where left out, `--onnxruntime`, `ORT_DYLIB_PATH` or the
+    /// system's loader say where it is. Whoever may import a model has its file read by this library.
+    pub(crate) onnxruntime: Option<PathBuf>,
 }
 
 impl Default for Analytics {
@@ -131,6 +134,7 @@ impl Default for Analytics {
             alarms: AlarmRule::Balanced,
             every: None,
             quiet_after: Duration::from_secs(3),
+            onnxruntime: None,
         }
     }
 }

@@ -12,7 +12,7 @@ mod service;
 mod shutdown;
 mod staging;
 
-use std::process::ExitCode;
+use std::{path::PathBuf, process::ExitCode};
 
 use clap::{Parser, Subcommand};
 
@@ -20,6 +20,9 @@ use clap::{Parser, Subcommand};
 #[derive(Debug, Parser)]
 #[command(version, propagate_version = true)]
 struct Arguments {
+    /// Library of ONNX Runtime, for models that were trained elsewhere
+    #[arg(long, global = true, env = "ORT_DYLIB_PATH", value_name = "FILE")]
+    onnxruntime: Option<PathBuf>,
     #[command(subcommand)]
     command: Command,
 }
@@ -48,6 +51,10 @@ enum Command {
     Check(commands::check::Arguments),
     /// Learn a model from a fleet bundle
     Train(commands::train::Arguments),
+    /// Write the rows that training learns from, to train a model elsewhere on them
+    Features(commands::features::Arguments),
+    /// Put a classifier that was trained elsewhere and exported to ONNX into a model
+    ImportModel(commands::import_model::Arguments),
     /// Predict failures of a bundle's devices with a model
     Score(commands::score::Arguments),
     /// Find readings unlike a device's own usual ones
@@ -83,6 +90,9 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     log_to_stderr(arguments.command.usual_log());
+    if let Some(library) = &arguments.onnxruntime {
+        harbinger_analytics::failure::onnx::use_library(library);
+    }
     match dispatch(arguments.command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -105,6 +115,8 @@ fn dispatch(command: Command) -> anyhow::Result<()> {
         Command::Restore(arguments) => block_on(commands::restore::run(arguments)),
         Command::Check(arguments) => block_on(commands::check::run(arguments)),
         Command::Train(arguments) => commands::train::run(&arguments),
+        Command::Features(arguments) => commands::features::run(&arguments),
+        Command::ImportModel(arguments) => commands::import_model::run(&arguments),
         Command::Score(arguments) => commands::score::run(&arguments),
         Command::Screen(arguments) => commands::screen::run(&arguments),
         Command::Stock(arguments) => commands::stock::run(&arguments),

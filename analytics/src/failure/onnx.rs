@@ -30,6 +30,7 @@ use serde::{Deserialize, Serialize};
 pub use card::{Card, Example, MIN_EXAMPLES, features_sha256};
 pub use import::{Later, TooFew};
 use runtime::Opened;
+pub(super) use runtime::narrowed;
 pub use runtime::use_library;
 
 use super::model::{HorizonModel, Ranker};

@@ -136,28 +136,12 @@ pub fn default_every(cadence: Duration) -> Duration {
 /// * `subjects`: in order of device id; only readings at or before `until` are used, whatever they hold.
 #[must_use]
 pub fn train(fleet: &Fleet, subjects: &[Subject<'_>], options: &TrainOptions) -> Model {
-    let kinds = kinds(fleet);
-    let mut families: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
-    for (place, subject) in subjects.iter().enumerate() {
-        families.entry(kind_of(&kinds, subject.device)).or_default().push(place);
-    }
-    let cadences: BTreeMap<&str, Duration> =
-        families.iter().map(|(kind, members)| (*kind, family_cadence(subjects, members, options.until))).collect();
-    let fastest = cadences.values().copied().min().unwrap_or(Duration::from_hours(1));
-    let horizons = match (options.horizons.is_empty(), options.in_time) {
-        (true, true) => {
-            in_time(default_horizons(fastest), part_lead_time(fleet, subjects.iter().map(|subject| subject.device)))
-        }
-        (true, false) => default_horizons(fastest),
-        (false, _) => options.horizons.clone(),
-    };
-    let every = options.every.unwrap_or_else(|| default_every(fastest));
+    let Outset { families, horizons, every } = Outset::of(fleet, subjects, options);
     let families = families
         .iter()
-        .map(|(kind, members)| {
-            let windows = Windows::for_cadence(cadences[kind]);
+        .map(|(kind, (windows, members))| {
             let job = FamilyJob { fleet, subjects, members, horizons: &horizons, every, options };
-            job.train(kind, windows)
+            job.train(kind, *windows)
         })
         .collect();
     Model {
@@ -170,6 +154,39 @@ pub fn train(fleet: &Fleet, subjects: &[Subject<'_>], options: &TrainOptions) ->
         families,
     }
     .seal()
+}
+
+/// What training sets out with: windows and members of each kind, horizons, and the time between two rows.
+pub(super) struct Outset {
+    pub(super) families: BTreeMap<String, (Windows, Vec<usize>)>,
+    pub(super) horizons: Vec<Duration>,
+    pub(super) every: Duration,
+}
+
+impl Outset {
+    pub(super) fn of(fleet: &Fleet, subjects: &[Subject<'_>], options: &TrainOptions) -> Self {
+        let kinds = kinds(fleet);
+        let mut members: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
+        for (place, subject) in subjects.iter().enumerate() {
+            members.entry(kind_of(&kinds, subject.device)).or_default().push(place);
+        }
+        let mut fastest: Option<Duration> = None;
+        let with_windows = |(kind, members): (&str, Vec<usize>)| {
+            let cadence = family_cadence(subjects, &members, options.until);
+            fastest = Some(fastest.map_or(cadence, |fastest| fastest.min(cadence)));
+            (kind.to_owned(), (Windows::for_cadence(cadence), members))
+        };
+        let families = members.into_iter().map(with_windows).collect();
+        let fastest = fastest.unwrap_or(Duration::from_hours(1));
+        let horizons = match (options.horizons.is_empty(), options.in_time) {
+            (true, true) => {
+                in_time(default_horizons(fastest), part_lead_time(fleet, subjects.iter().map(|subject| subject.device)))
+            }
+            (true, false) => default_horizons(fastest),
+            (false, _) => options.horizons.clone(),
+        };
+        Self { families, horizons, every: options.every.unwrap_or_else(|| default_every(fastest)) }
+    }
 }
 
 /// Signals that the store adds to readings, such as the mark of an arrival time, say nothing of the device.
@@ -187,7 +204,7 @@ fn family_cadence(subjects: &[Subject<'_>], members: &[usize], until: Timestamp)
 }
 
 /// The components of a fleet's devices of some models.
-fn components_of<'a>(
+pub(super) fn components_of<'a>(
     fleet: &'a Fleet,
     subjects: &[Subject<'_>],
     members: &[usize],
@@ -208,13 +225,13 @@ fn only_scores(placed: &[(usize, Scored)]) -> Vec<Scored> {
     placed.iter().map(|(_, scored)| *scored).collect()
 }
 
-struct FamilyJob<'a> {
-    fleet: &'a Fleet,
-    subjects: &'a [Subject<'a>],
-    members: &'a [usize],
-    horizons: &'a [Duration],
-    every: Duration,
-    options: &'a TrainOptions,
+pub(super) struct FamilyJob<'a> {
+    pub(super) fleet: &'a Fleet,
+    pub(super) subjects: &'a [Subject<'a>],
+    pub(super) members: &'a [usize],
+    pub(super) horizons: &'a [Duration],
+    pub(super) every: Duration,
+    pub(super) options: &'a TrainOptions,
 }
 
 /// What was learnt of a component.
@@ -235,12 +252,7 @@ impl FamilyJob<'_> {
         let mut components = BTreeMap::new();
         let mut learnt = Vec::new();
         for (component, models) in components_of(self.fleet, self.subjects, self.members) {
-            let learns = |&place: &usize| {
-                let device = &self.subjects[place].device;
-                let chosen = self.options.devices.as_ref().is_none_or(|devices| devices.contains(&device.device));
-                chosen && models.contains(&device.model)
-            };
-            let members: Vec<usize> = self.members.iter().copied().filter(learns).collect();
+            let members = self.learning(&models);
             match self.learn(component, &members, &space, &cohorts) {
                 Some(trained) => learnt.push(trained),
                 None => {
@@ -286,8 +298,18 @@ impl FamilyJob<'_> {
         days.into_iter().map(|(model, days)| (model, expected(days))).collect()
     }
 
+    /// The devices that a component of some models is learnt from.
+    pub(super) fn learning(&self, models: &BTreeSet<&HardwareModelId>) -> Vec<usize> {
+        let learns = |&place: &usize| {
+            let device = &self.subjects[place].device;
+            let chosen = self.options.devices.as_ref().is_none_or(|devices| devices.contains(&device.device));
+            chosen && models.contains(&device.model)
+        };
+        self.members.iter().copied().filter(learns).collect()
+    }
+
     /// The feature space of what the family reported until now, and its cohorts.
-    fn space(&self, windows: Windows) -> (FeatureSpace, BTreeMap<HardwareModelId, Timeline>) {
+    pub(super) fn space(&self, windows: Windows) -> (FeatureSpace, BTreeMap<HardwareModelId, Timeline>) {
         let until = self.options.until;
         let mut signals: BTreeSet<SignalId> = BTreeSet::new();
         let mut codes: BTreeMap<String, usize> = BTreeMap::new();

@@ -4,7 +4,7 @@
 
 use std::path::{Path, PathBuf};
 
-use harbinger_analytics::failure::Model;
+use harbinger_analytics::failure::{self, Model, onnx};
 use harbinger_core::TenantId;
 use harbinger_store::{
     Ledger,
@@ -80,6 +80,10 @@ fn check_model(models: &Path, (tenant, version): &(TenantId, String)) -> Option<
     match Model::open(&folder) {
         Ok(model) if model.version == *version => None,
         Ok(model) => Some(finding(&folder, format!("it holds model {:?}", model.version))),
+        Err(error @ failure::Error::Onnx { source: onnx::Error::NoRuntime { .. }, .. }) => {
+            let remedy = "say where the library lies, and check again".to_owned();
+            Some(Finding { remedy, ..finding(&folder, format!("it cannot be verified: {error}")) })
+        }
         Err(error) => Some(finding(&folder, format!("{:#}", anyhow::Error::from(error)))),
     }
 }

@@ -22,6 +22,9 @@ impl Arguments {
         if let Some(data) = &self.data {
             config.data.folder.clone_from(data);
         }
+        if let Some(library) = &config.analytics.onnxruntime {
+            harbinger_analytics::failure::onnx::use_library(library);
+        }
         Ok(config)
     }
 }

@@ -162,7 +162,7 @@ fn fits(shape: &[i64], width: usize) -> bool {
 
 /// A number as models take it: what is beyond its range is the largest there is, what is missing stays missing.
 #[expect(clippy::cast_possible_truncation, reason = "the range is clamped, and precision is what is to be given up")]
-fn narrowed(value: f64) -> f32 {
+pub(in crate::failure) fn narrowed(value: f64) -> f32 {
     value.clamp(f64::from(f32::MIN), f64::from(f32::MAX)) as f32
 }
 
