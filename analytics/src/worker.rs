@@ -28,7 +28,11 @@ use harbinger_store::{
 };
 
 use crate::{
-    failure::{self, AlarmRule, Drift, Model, Prediction, Subject, default_every, drift, explain, score_with_basis},
+    failure::{
+        self, AlarmRule, Drift, Model, Prediction, Subject, default_every, drift, explain,
+        onnx::{self, Card, Later},
+        score_with_basis,
+    },
     features::cadence,
     plan::{Newest, Plan, PlanOptions},
 };
@@ -109,6 +113,9 @@ pub enum Error {
     /// A model file.
     #[error(transparent)]
     Model(#[from] failure::Error),
+    /// A classifier from elsewhere.
+    #[error(transparent)]
+    Onnx(#[from] onnx::Error),
     /// More was asked for than is judged at once.
     #[error("the span has more than {most} predictions: ask for a shorter one with from and to")]
     TooMany {
@@ -284,6 +291,34 @@ impl Worker {
         let known = Known::load(&self.ledger, tenant, at).await?;
         let champion = self.champion(tenant).await?;
         self.train(tenant, &known, champion.as_deref(), at).await.map(Some)
+    }
+
+    /// The tenant's champion with a classifier from elsewhere in the place of a ranker, its file written; what came after the
+    /// classifier's training, until the last scored step, calibrates it. `None` where nothing was scored yet.
+    ///
+    /// # Errors
+    /// [`Error`]; [`Error::Onnx`] says what does not fit and what to do.
+    pub async fn import_onnx(
+        &mut self,
+        tenant: &TenantId,
+        file: Vec<u8>,
+        card: Card,
+    ) -> Result<Option<Arc<Model>>, Error> {
+        let mut read = self.ledger.read().await?;
+        let scored = progress::get(&mut read, tenant, SCORED_UNTIL).await?.map(Timestamp::from_millis);
+        drop(read);
+        let (Some(until), Some(champion)) = (scored, self.champion(tenant).await?) else { return Ok(None) };
+        let known = Known::load(&self.ledger, tenant, until).await?;
+        let histories = reading::histories(&self.store, tenant, &known, Timestamp::MIN, until).await?;
+        let extents = self.store.extents(tenant).await?;
+        let fleet = Arc::clone(&known.fleet);
+        let model = blocking(move || {
+            let subjects = reading::subjects(&fleet, &histories, &extents);
+            let later = Later { fleet: &fleet, subjects: &subjects, until };
+            Model::clone(&champion).with_onnx(file, card, Some(later))
+        })
+        .await??;
+        self.save(tenant, model).await.map(Some)
     }
 
     /// The time of the next cycle and the step of the grid.

@@ -241,6 +241,7 @@ impl From<ControlError> for Error {
         match error {
             ControlError::Unavailable(reason) => Self::new(Code::Unavailable, reason),
             ControlError::Conflict(reason) => Self::new(Code::Conflict, reason),
+            ControlError::Refused(reason) => Self::unprocessable(reason),
             ControlError::Ledger(error) => error.into(),
             ControlError::Telemetry(error) => error.into(),
             ControlError::Failed { attempt, .. } => Self::internal(attempt, &error),

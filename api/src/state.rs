@@ -41,6 +41,9 @@ pub enum ControlError {
     /// The state of things stands in the way, in words for the caller.
     #[error("{0}")]
     Conflict(String),
+    /// What was sent does not fit, in words for the caller.
+    #[error("{0}")]
+    Refused(String),
     /// The ledger failed.
     #[error(transparent)]
     Ledger(#[from] ledger::Error),
@@ -83,6 +86,17 @@ pub trait Control: Send + Sync + 'static {
 
     /// Trains now; the new model's version.
     async fn retrain(&self, tenant: &TenantId) -> Result<String, ControlError>;
+
+    /// Puts a classifier that was trained elsewhere into the champion, as a candidate; the new model's version.
+    /// [`ControlError::Refused`] where file or card do not fit.
+    ///
+    /// * `file`: ONNX.    * `card`: what it was learnt from and promises.
+    async fn import_onnx(
+        &self,
+        tenant: &TenantId,
+        file: Vec<u8>,
+        card: serde_json::Value,
+    ) -> Result<String, ControlError>;
 
     /// Reckons again what was decided, from the features that were kept and the model that decided; `None` where either is no
     /// longer there or cannot be read.

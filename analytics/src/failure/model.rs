@@ -371,6 +371,11 @@ impl Model {
         Ok(model)
     }
 
+    /// The cards of the classifiers in it that were trained elsewhere, in order of kind and component.
+    pub fn cards(&self) -> impl Iterator<Item = &onnx::Card> {
+        self.onnx().map(|(_, _, onnx)| onnx.card())
+    }
+
     /// Classifiers that were trained elsewhere, with kind and component, and the names of their features.
     pub(super) fn onnx(&self) -> impl Iterator<Item = (String, Vec<String>, &Onnx)> {
         self.families.iter().flat_map(|family| {

@@ -65,9 +65,14 @@ impl Worker {
     async fn challenger(&self, tenant: &TenantId) -> Result<Option<Arc<Model>>, Error> {
         let row = models::challenger(&mut *self.ledger.read().await?, tenant).await?;
         let held = self.standing.get(tenant).and_then(|standing| standing.challenger.clone());
-        match &row {
-            Some(row) => self.opened(tenant, row, held).await,
-            None => Ok(None),
+        let Some(row) = row else { return Ok(None) };
+        match self.opened(tenant, &row, held).await {
+            // Nobody acts on it: the champion goes on without.
+            Err(Error::Model(error)) => {
+                tracing::warn!(%error, %tenant, version = row.version, "the challenger cannot be opened: it says nothing");
+                Ok(None)
+            }
+            opened => opened,
         }
     }
 
@@ -186,15 +191,15 @@ impl Worker {
         Ok(first || again)
     }
 
-    pub(super) async fn train_and_save(
-        &self,
-        tenant: &TenantId,
-        known: &Known,
-        at: Timestamp,
-    ) -> Result<Arc<Model>, Error> {
-        let model = Arc::new(self.train_at(tenant, known, at).await?);
-        let folder = self.options.models.join(tenant.as_str()).join(&model.version);
-        let saved = Arc::clone(&model);
+    async fn train_and_save(&self, tenant: &TenantId, known: &Known, at: Timestamp) -> Result<Arc<Model>, Error> {
+        let model = self.train_at(tenant, known, at).await?;
+        self.save(tenant, model).await
+    }
+
+    /// Writes a model's file.
+    pub(super) async fn save(&self, tenant: &TenantId, model: Model) -> Result<Arc<Model>, Error> {
+        let model = Arc::new(model);
+        let (folder, saved) = (self.folder(tenant, &model.version), Arc::clone(&model));
         blocking(move || saved.save(&folder)).await??;
         Ok(model)
     }

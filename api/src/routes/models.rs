@@ -1,6 +1,7 @@
 //! Statistical models: which versions there are, which one scores, which one tries to take its place, and changing that.
 
 use axum::{Json as Answer, extract::State, http::StatusCode};
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use harbinger_core::{Duration, Timestamp};
 use harbinger_store::ledger::{
     audit,
@@ -14,7 +15,7 @@ use super::commit;
 use crate::{
     auth::{Caller, Operate, Read},
     errors::{Error, Result},
-    extract::Path,
+    extract::{Json, Path},
     guard::uninterrupted,
     page::Page,
     standing::ShadowView,
@@ -170,10 +171,50 @@ async fn train_model(
     .await
 }
 
+/// A classifier that was trained elsewhere.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct ImportModel {
+    /// The ONNX file in base64, at most 32 MiB before.
+    #[schema(example = "CAgSCHNrbDJvbm54...")]
+    file_base64: String,
+    /// What it was learnt from and promises: see docs/reference/onnx.md.
+    #[schema(value_type = Object)]
+    card: serde_json::Value,
+}
+
+/// Put a classifier that was trained elsewhere into the version that scores; the new version, a candidate
+///
+/// The file must do what its card says: the card's rows come out with the card's probabilities, or it is refused.
+#[utoipa::path(
+    post, path = "/models/onnx", tag = "models", security(("key" = ["operate"])), request_body = ImportModel,
+    responses((status = 201, body = ModelView))
+)]
+async fn import_model(
+    caller: Caller<Operate>,
+    State(state): State<ApiState>,
+    Json(request): Json<ImportModel>,
+) -> Result<(StatusCode, Answer<ModelView>)> {
+    let file = STANDARD.decode(request.file_base64.as_bytes());
+    let file = file.map_err(|error| Error::unprocessable(format!("file_base64: {error}")))?;
+    uninterrupted(async move {
+        let version = state.control.import_onnx(&caller.tenant, file, request.card).await?;
+        let mut tx = state.ledger.write().await?;
+        let row = models::get(&mut tx, &caller.tenant, &version).await?;
+        let what = (caller.actor.as_str(), "model.import", version.as_str());
+        audit::append(&mut tx, &caller.tenant, state.clock.now(), what, &serde_json::json!({})).await?;
+        commit(tx).await?;
+        state.changed();
+        Ok((StatusCode::CREATED, Answer(row.into())))
+    })
+    .await
+}
+
 /// The routes of statistical models.
 pub(crate) fn routes() -> OpenApiRouter<ApiState> {
     OpenApiRouter::new()
         .routes(routes!(list_models, train_model))
+        .routes(routes!(import_model))
         .routes(routes!(get_model))
         .routes(routes!(promote_model))
         .routes(routes!(challenge_model))

@@ -132,6 +132,18 @@ async fn a_model_is_promoted_once_and_quarantine_is_looked_at_and_emptied() {
     assert_eq!(world.post(promote, json!({})).await.expect(200)["state"], "champion");
     world.post(promote, json!({})).await.problem(409);
     assert_eq!(world.get("/api/v1/models").await.expect(200)["items"][0]["horizons"], json!(["24h", "7d"]));
+    let import = |body| world.post("/api/v1/models/onnx", body);
+    let taken = import(json!({ "file_base64": "AAAA", "card": { "name": "acme-v1" } })).await.expect(201);
+    assert_eq!(taken["version"], "acme-v1");
+    for (body, complaint) in [
+        (json!({ "file_base64": "AAAA", "card": {} }), "3 bytes without a card"),
+        (json!({ "file_base64": "?", "card": {} }), "file_base64"),
+        (json!({ "card": {} }), "file_base64"),
+    ] {
+        let refused = import(body).await;
+        refused.problem(422);
+        assert!(refused.text.contains(complaint), "{}", refused.text);
+    }
     let held = world.get("/api/v1/quarantine").await.expect(200);
     assert_eq!((&held["items"][0]["payload"], &held["items"][0]["reason"]), (&json!("{"), &json!("no JSON")));
     let path = world.filled("/api/v1/quarantine/{id}");

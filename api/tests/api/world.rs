@@ -78,6 +78,12 @@ impl Control for TestControl {
     async fn retrain(&self, _: &TenantId) -> Result<String, ControlError> {
         panic!("training fell over");
     }
+    async fn import_onnx(&self, _: &TenantId, file: Vec<u8>, card: Value) -> Result<String, ControlError> {
+        match card["name"].as_str() {
+            Some(name) => Ok(name.to_owned()),
+            None => Err(ControlError::Refused(format!("{} bytes without a card", file.len()))),
+        }
+    }
     async fn recompute(
         &self,
         _: &TenantId,

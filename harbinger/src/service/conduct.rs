@@ -13,9 +13,9 @@ use std::{
 
 use harbinger_alerts::{Alerts, Observation, webhook};
 use harbinger_analytics::{
-    failure::{Model, Prediction},
+    failure::{self, Model, Prediction, onnx::features_sha256},
     plan::Plan,
-    worker::{Cycle, Trained, Verdict, Worker, watermark},
+    worker::{self, Cycle, Trained, Verdict, Worker, watermark},
 };
 use harbinger_api::Erasure;
 use harbinger_core::{Clock, Probability, Severity, TenantId, Timestamp, fleet::Part, ids::new_id};
@@ -81,7 +81,7 @@ impl Policy {
 #[derive(Debug, thiserror::Error)]
 enum Error {
     #[error(transparent)]
-    Worker(#[from] harbinger_analytics::worker::Error),
+    Worker(#[from] worker::Error),
     #[error(transparent)]
     Ledger(#[from] ledger::Error),
     #[error(transparent)]
@@ -158,7 +158,7 @@ impl Conductor {
 
     /// One cycle for each tenant that has come far enough, where it is this process that works; whether any had.
     async fn round(&mut self, quiet: bool, shutdown: &CancellationToken) -> Result<bool, Error> {
-        let mut worked = false;
+        let (mut worked, mut unrun) = (false, None);
         for tenant in self.telemetry.tenants().await? {
             if shutdown.is_cancelled() {
                 return Ok(false);
@@ -171,7 +171,15 @@ impl Conductor {
                 self.worker.forget(&tenant);
                 continue;
             };
-            let Some(cycle) = self.worker.next(&tenant, quiet).await? else { continue };
+            let cycle = match self.worker.next(&tenant, quiet).await {
+                // A champion that this machine cannot run is its tenant's trouble alone.
+                Err(error @ worker::Error::Model(failure::Error::Onnx { .. })) => {
+                    unrun = Some(error.into());
+                    continue;
+                }
+                next => next?,
+            };
+            let Some(cycle) = cycle else { continue };
             worked = true;
             if let Err(error) = self.apply(&cycle, permit).await {
                 self.worker.forget(&tenant);
@@ -182,7 +190,10 @@ impl Conductor {
         while let Ok(command) = self.commands.try_recv() {
             self.obey(command).await;
         }
-        Ok(worked)
+        match unrun {
+            Some(error) => Err(error),
+            None => Ok(worked),
+        }
     }
 
     async fn prune(&self) -> Result<(), ledger::Error> {
@@ -236,8 +247,8 @@ impl Conductor {
         if permit.stands(&mut tx).await? { Ok(tx) } else { Err(Error::Superseded) }
     }
 
-    async fn keep_model(&self, tx: &mut Connection, tenant: &TenantId, trained: &Trained) -> Result<(), Error> {
-        let model = &trained.model;
+    /// What the ledger is to know of a model.
+    fn row_of_model(&self, model: &Model) -> models::Model {
         let families: Vec<serde_json::Value> = model
             .families
             .iter()
@@ -246,19 +257,24 @@ impl Conductor {
                     family.components.iter().map(|(c, p)| (c.to_string(), json!(p.name()))).collect();
                 json!({
                     "kind": family.kind, "threshold": family.threshold, "components": components,
-                    "features": family.space.width(), "quality": family.quality,
+                    "features": family.space.width(), "features_sha256": features_sha256(&family.space.names()),
+                    "quality": family.quality,
                 })
             })
             .collect();
-        let row = models::Model {
+        models::Model {
             version: model.version.clone(),
             state: State::Candidate,
             trained_until: model.trained_until,
             trained_wall: self.clock.now(),
             horizons: model.horizons.clone(),
-            summary: json!({"failures": model.failures(), "families": families}),
-        };
-        models::insert_candidate(tx, tenant, &row).await?;
+            summary: json!({"failures": model.failures(), "families": families, "cards": model.cards().collect::<Vec<_>>()}),
+        }
+    }
+
+    async fn keep_model(&self, tx: &mut Connection, tenant: &TenantId, trained: &Trained) -> Result<(), Error> {
+        let model = &trained.model;
+        models::insert_candidate(tx, tenant, &self.row_of_model(model)).await?;
         let state = match trained.at_once {
             Some(_) => models::promote(tx, tenant, &model.version).await,
             None => models::challenge(tx, tenant, &model.version).await,

@@ -9,7 +9,7 @@ use std::{
 use async_trait::async_trait;
 use harbinger_alerts::{Alerts, webhook};
 use harbinger_analytics::{
-    failure::{self, Model},
+    failure::{self, Model, onnx::Card},
     worker,
 };
 use harbinger_api::{
@@ -138,6 +138,18 @@ impl Control for ServiceControl {
     async fn retrain(&self, tenant: &TenantId) -> Result<String, ControlError> {
         let tenant = tenant.clone();
         self.ask(|answer| Command::Train { tenant, answer }).await
+    }
+
+    async fn import_onnx(
+        &self,
+        tenant: &TenantId,
+        file: Vec<u8>,
+        card: serde_json::Value,
+    ) -> Result<String, ControlError> {
+        let card: Card =
+            serde_json::from_value(card).map_err(|error| ControlError::Refused(format!("card: {error}")))?;
+        let (tenant, card) = (tenant.clone(), Box::new(card));
+        self.ask(|answer| Command::Import { tenant, file, card, answer }).await
     }
 
     async fn recompute(

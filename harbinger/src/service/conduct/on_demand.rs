@@ -1,10 +1,15 @@
 //! Plans, models and deletions that somebody asks for, made between two cycles by the process that plans and trains.
 
+use harbinger_analytics::{
+    failure::onnx::{self, Card},
+    worker,
+};
 use harbinger_api::{ControlError, Gone};
 use harbinger_core::{DeviceKey, Duration, TenantId, Timestamp};
 use harbinger_store::ledger::{
     self,
     leases::{self, Permit},
+    models,
 };
 use tokio::sync::oneshot;
 
@@ -17,6 +22,8 @@ pub(in crate::service) enum Command {
     Plan { tenant: TenantId, as_of: Option<Timestamp>, answer: oneshot::Sender<Result<String, ControlError>> },
     /// Train now.
     Train { tenant: TenantId, answer: oneshot::Sender<Result<String, ControlError>> },
+    /// Put a classifier that was trained elsewhere into the champion now, as a candidate.
+    Import { tenant: TenantId, file: Vec<u8>, card: Box<Card>, answer: oneshot::Sender<Result<String, ControlError>> },
     /// Delete a device now: between cycles, so that none writes down again what it knew of it.
     Delete { key: DeviceKey, actor: String, answer: oneshot::Sender<Result<Gone, ControlError>> },
 }
@@ -26,7 +33,7 @@ impl Conductor {
         let permit = self.lease.permit(Duration::ZERO);
         // Whoever asked may have gone; what was done stands all the same.
         let _ = match (command, permit) {
-            (Command::Plan { answer, .. } | Command::Train { answer, .. }, None) => {
+            (Command::Plan { answer, .. } | Command::Train { answer, .. } | Command::Import { answer, .. }, None) => {
                 answer.send(Err(self.elsewhere().await)).is_ok()
             }
             (Command::Delete { answer, .. }, None) => answer.send(Err(self.elsewhere().await)).is_ok(),
@@ -37,6 +44,10 @@ impl Conductor {
             (Command::Train { tenant, answer }, Some(permit)) => {
                 let trained = self.train_now(&tenant, permit).await.map_err(failed("train"));
                 answer.send(trained.and_then(|version| version.ok_or_else(nothing_yet))).is_ok()
+            }
+            (Command::Import { tenant, file, card, answer }, Some(permit)) => {
+                let imported = self.import_now(&tenant, file, *card, permit).await.map_err(not_imported);
+                answer.send(imported.and_then(|version| version.ok_or_else(nothing_yet))).is_ok()
             }
             (Command::Delete { key, actor, answer }, Some(_)) => {
                 let at = self.event_times.get(&key.tenant).unwrap_or_else(|| self.clock.now());
@@ -80,6 +91,36 @@ impl Conductor {
         self.keep_model(&mut tx, tenant, &trained).await?;
         tx.commit().await.map_err(ledger::Error::from)?;
         Ok(Some(trained.model.version.clone()))
+    }
+
+    async fn import_now(
+        &mut self,
+        tenant: &TenantId,
+        file: Vec<u8>,
+        card: Card,
+        permit: Permit,
+    ) -> Result<Option<String>, Error> {
+        let Some(model) = self.worker.import_onnx(tenant, file, card).await? else { return Ok(None) };
+        let mut tx = self.write_under(permit).await?;
+        models::insert_candidate(&mut tx, tenant, &self.row_of_model(&model)).await?;
+        match models::challenge(&mut tx, tenant, &model.version).await {
+            // The same file imported again, after it has taken over.
+            Ok(_) | Err(ledger::Error::WrongState { .. }) => {}
+            Err(error) => return Err(error.into()),
+        }
+        tx.commit().await.map_err(ledger::Error::from)?;
+        Ok(Some(model.version.clone()))
+    }
+}
+
+/// What does not fit is the caller's to mend; where the library is missing, the operator's.
+fn not_imported(error: Error) -> ControlError {
+    match error {
+        Error::Worker(worker::Error::Onnx(error @ onnx::Error::NoRuntime { .. })) => {
+            ControlError::Unavailable(error.to_string())
+        }
+        Error::Worker(worker::Error::Onnx(error)) => ControlError::Refused(error.to_string()),
+        error => failed("import a model")(error),
     }
 }
 
