@@ -197,6 +197,23 @@ pub fn python(modules: &str) -> Option<PathBuf> {
     None
 }
 
+/// The library of ONNX Runtime that `scripts/install-test-needs` sets up; where it is not there, says so.
+#[must_use]
+pub fn onnxruntime() -> Option<PathBuf> {
+    let lib = crate::workspace_root().join("target/test-python/lib");
+    let installed = || -> Option<PathBuf> {
+        let pythons = std::fs::read_dir(&lib).ok()?.filter_map(|entry| Some(entry.ok()?.path()));
+        let folders =
+            pythons.filter_map(|python| std::fs::read_dir(python.join("site-packages/onnxruntime/capi")).ok());
+        let mut files = folders.flatten().filter_map(|entry| Some(entry.ok()?.path()));
+        files.find(|file| file.to_string_lossy().contains("libonnxruntime.so"))
+    };
+    if installed().is_none() {
+        eprintln!("left out: there is no ONNX Runtime in {}: run scripts/install-test-needs", lib.display());
+    }
+    installed()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

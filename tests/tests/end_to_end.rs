@@ -24,6 +24,8 @@ mod influx_clients;
 mod kill_nine;
 #[path = "end_to_end/no_look_ahead.rs"]
 mod no_look_ahead;
+#[path = "end_to_end/onnx.rs"]
+mod onnx;
 #[path = "end_to_end/plan.rs"]
 mod plan;
 #[path = "end_to_end/quarantine.rs"]
