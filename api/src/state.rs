@@ -87,7 +87,7 @@ pub trait Control: Send + Sync + 'static {
     /// Trains now; the new model's version.
     async fn retrain(&self, tenant: &TenantId) -> Result<String, ControlError>;
 
-    /// Puts a classifier that was trained elsewhere into the champion, as a candidate; the new model's version.
+    /// Puts a classifier that was trained elsewhere into the champion, to score in shadow first; the new model's version.
     /// [`ControlError::Refused`] where file or card do not fit.
     ///
     /// * `file`: ONNX.    * `card`: what it was learnt from and promises.

@@ -83,10 +83,11 @@ pub(super) fn explanation(
             let mut contributions = Vec::new();
             ranked.ranker.contributions(row, &mut contributions);
             let by_signal = by_signal(&family.space, &contributions);
-            let leaves = ranked.ranker.leaves(row);
+            let of_cases = ranked.of_cases();
+            let leaves = of_cases.ranker.leaves(row);
             let alarming = family.threshold.filter(|&threshold| main > threshold);
             let explanation = Explanation {
-                similar_cases: most_similar(cases, &ranked.calibration, horizon, (device, t, &leaves)),
+                similar_cases: most_similar(cases, &of_cases.calibration, horizon, (device, t, &leaves)),
                 counterfactual: alarming
                     .and_then(|threshold| counterfactual(model, family, predictor, row, &by_signal, (main, threshold))),
             };

@@ -252,7 +252,8 @@ impl Ranker {
         match self {
             Self::Forest(forest) => forest.leaves(row),
             Self::Boosting(boosting) => boosting.leaves(row),
-            Self::Onnx(onnx) => onnx.instead().ranker.leaves(row),
+            // Its operators have no leaves that anybody knows.
+            Self::Onnx(_) => Vec::new(),
         }
     }
 
@@ -261,7 +262,7 @@ impl Ranker {
         match self {
             Self::Forest(forest) => forest.has_leaves(leaves),
             Self::Boosting(boosting) => boosting.has_leaves(leaves),
-            Self::Onnx(onnx) => onnx.instead().ranker.has_leaves(leaves),
+            Self::Onnx(_) => leaves.is_empty(),
         }
     }
 
@@ -291,6 +292,14 @@ impl HorizonModel {
         match &self.ranker {
             Ranker::Onnx(onnx) => onnx.judge(rows, judged),
             ranker => ranker.scores(rows).into_iter().map(judged).collect(),
+        }
+    }
+
+    /// What past cases were scored by and stand in the leaves of: for a classifier from elsewhere, the ranker that it replaced.
+    pub(super) fn of_cases(&self) -> &Self {
+        match &self.ranker {
+            Ranker::Onnx(onnx) => onnx.instead(),
+            Ranker::Forest(_) | Ranker::Boosting(_) => self,
         }
     }
 
@@ -398,7 +407,7 @@ impl Model {
                     && reference.fits(width)
                     && horizons.iter().all(|h| h.is_sound(width))
                     && life.as_ref().is_none_or(|life| life.is_sound(width));
-                let known = |case: &Case| horizons.first().is_some_and(|main| case.is_sound(&main.ranker));
+                let known = |case: &Case| horizons.first().is_some_and(|main| case.is_sound(&main.of_cases().ranker));
                 match (fits, cases.iter().all(known)) {
                     (true, true) => Ok(()),
                     (true, false) => Err("its past cases do not fit its trees"),

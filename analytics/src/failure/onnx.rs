@@ -173,6 +173,11 @@ impl Onnx {
         &self.card
     }
 
+    /// The ranker that it replaced.
+    pub(super) fn instead(&self) -> &HorizonModel {
+        &self.instead
+    }
+
     /// Whether the parts fit each other, without opening the file.
     pub(super) fn fits(&self, width: usize) -> bool {
         let Self { middle, instead, .. } = self;

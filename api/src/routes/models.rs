@@ -183,7 +183,7 @@ struct ImportModel {
     card: serde_json::Value,
 }
 
-/// Put a classifier that was trained elsewhere into the version that scores; the new version, a candidate
+/// Put a classifier that was trained elsewhere into the version that scores; the new version, which scores in shadow
 ///
 /// The file must do what its card says: the card's rows come out with the card's probabilities, or it is refused.
 #[utoipa::path(

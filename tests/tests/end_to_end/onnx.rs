@@ -1,5 +1,5 @@
 //! Goal: a classifier made elsewhere, on the columns that `features` writes, ranks in a model on the command line and in the
-//! service, where it begins as a candidate. Method: an ONNX file of three operators whose answer is known by a formula.
+//! service, where it begins in shadow. Method: an ONNX file of three operators whose answer is known by a formula.
 
 use std::{collections::BTreeMap, path::Path, time::Duration};
 
@@ -139,7 +139,7 @@ fn ranked(model: &Value) -> Option<(String, String)> {
 }
 
 #[test]
-fn a_classifier_from_elsewhere_ranks_on_the_command_line_and_begins_as_a_candidate_in_the_service() {
+fn a_classifier_from_elsewhere_ranks_on_the_command_line_and_begins_in_shadow_in_the_service() {
     let Some(library) = onnxruntime() else { return };
     let fleet = fleet::small("acme", 2, 30);
     let work = tempfile::tempdir().unwrap();
@@ -180,7 +180,7 @@ fn a_classifier_from_elsewhere_ranks_on_the_command_line_and_begins_as_a_candida
         Ok(Some((answer.json()?, version.to_owned(), component, horizon.to_owned())))
     });
     let (imported, champion, component, horizon) = imported.unwrap();
-    assert_eq!((imported["state"].as_str(), imported["version"] == champion.as_str()), (Some("candidate"), false));
+    assert_eq!((imported["state"].as_str(), imported["version"] == champion.as_str()), (Some("challenger"), false));
     assert_eq!(imported["summary"]["cards"][0]["name"], "by hand");
     let folder = data.path().join("models/acme").join(imported["version"].as_str().unwrap());
     assert!(folder.join("model.json").is_file());
