@@ -5,12 +5,16 @@
 use std::path::{Path, PathBuf};
 
 use harbinger_core::{ComponentId, Duration, fleet::Fleet};
+use harbinger_store::ledger::predictions::PredictionKey;
 
 use super::*;
 use crate::failure::{
     ComponentModel, Model, Prediction, explain, recompute, score, score_with_basis, subjects,
     tests::{Histories, every_six_hours, hour, learn, pumps},
 };
+
+/// Makes a card wrong.
+type Change<'c> = &'c dyn Fn(&mut Card);
 
 fn fixture(name: &str) -> Vec<u8> {
     std::fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("src/failure/onnx/fixtures").join(name)).unwrap()
@@ -145,7 +149,7 @@ fn what_is_no_classifier_of_the_features_is_refused_with_the_remedy() {
             example.features.iter_mut().for_each(|value| *value = value.or(Some(0.0)));
         }
     };
-    let cases: [(&str, &dyn Fn(&mut Card), &str); 10] = [
+    let cases: [(&str, Change<'_>, &str); 10] = [
         ("maps", &|_| {}, "zipmap=False"),
         ("cannot_miss", &missing_then_whole, "SimpleImputer"),
         ("elsewhere", &|_| {}, "weights that lie in another file"),
@@ -226,8 +230,10 @@ fn a_model_with_a_file_is_kept_and_opened_again_and_scores_as_before() {
         assert!(row.probabilities[1] == row.score || row.probabilities[1] == own.probabilities[1], "{row:?}");
     }
     for row in rows.iter().filter(|row| !row.features.is_empty()).take(50) {
-        let again = recompute(&model, row.kind.as_deref().unwrap(), &row.component, &row.features);
-        assert_eq!(again, Some((row.probabilities.clone(), row.score)));
+        let key = PredictionKey { ts: row.ts, device: row.device.clone(), component: row.component.clone() };
+        let again = recompute(&model, row.kind.as_deref().unwrap(), &key, &row.features).unwrap();
+        assert_eq!((again.probabilities, again.score), (row.probabilities.clone(), row.score));
+        assert_eq!((again.top_signals, again.explanation), (row.top_signals.clone(), row.explanation.clone()));
     }
     // A file that was changed where it is kept.
     let text = std::fs::read_to_string(folder.path().join("model.json")).unwrap();
