@@ -146,8 +146,9 @@ fn a_classifier_from_elsewhere_ranks_on_the_command_line_and_begins_in_shadow_in
     let at = |name: &str| work.path().join(name).to_str().unwrap().to_owned();
     let data = tempfile::tempdir().unwrap();
     let library_text = library.to_str().unwrap();
-    let server = Server::start(data.path(), &[("ANALYTICS__EVERY", "6h"), ("ANALYTICS__ONNXRUNTIME", library_text)]);
-    let server = server.unwrap();
+    let settings =
+        [("ANALYTICS__EVERY", "6h"), ("ANALYTICS__HORIZONS", "[\"24h\"]"), ("ANALYTICS__ONNXRUNTIME", library_text)];
+    let server = Server::start(data.path(), &settings).unwrap();
     fleet::import(&server, &fleet, "acme");
     let client = server.client(&server.key("acme", "read,operate").unwrap());
     let champion = || -> anyhow::Result<Option<Value>> {

@@ -182,7 +182,8 @@ fn the_scoreboard_counts_what_came_of_predictions(client: &Client) {
 ///
 /// * `counts`: failures foreseen, failures missed, false alarms.
 fn shows_examples(client: &Client, version: &str, counts: [usize; 3]) {
-    let examples = client.items(&format!("/api/v1/scoreboard/{version}/examples")).unwrap();
+    let answer = client.get(&format!("/api/v1/scoreboard/{version}/examples")).unwrap().json().unwrap();
+    let examples = answer["items"].as_array().unwrap();
     let of = |outcome: &str| examples.iter().filter(|example| example["outcome"] == outcome).count();
     let shown = ["foreseen", "missed", "false_alarm"].map(of);
     assert_eq!(shown, counts.map(|count| count.min(3)), "{version}");
