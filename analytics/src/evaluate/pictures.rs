@@ -328,7 +328,7 @@ mod tests {
         let made = pictures(&rows, &truth, span(120), |_| Some(&history));
         let moments = moments_of(&rows, &truth, span(120)).into_iter().map(|moment| (moment, history.clone()));
         assert_eq!(examples_at(&moments.collect::<Vec<_>>(), &rows, span(120)), made.examples);
-        assert_eq!(made.examples[0].highest, Some(row(40, "a", 0.9, true).id()), "the first of equals is the earliest");
+        assert_eq!(made.examples[0].highest, Some(row(72, "a", 0.9, true).id()), "the last of equals");
         let shown: Vec<(Outcome, &str, Timestamp)> =
             made.examples.iter().map(|e| (e.outcome, e.device.as_str(), e.at)).collect();
         let expected =

@@ -39,7 +39,7 @@ pub struct Counterfactual {
 pub struct Change {
     /// Signal name or event code.
     pub name: String,
-    /// Of its features that change the one that raised the score most, in words.
+    /// Of its features that change the one that people know it by, its level, else the one that raised the score most; in words.
     pub feature: String,
     /// Its value; `None` where it is missing.
     pub value: Option<f64>,
@@ -131,14 +131,18 @@ fn set_back(
         before != cell.value && !(before.is_nan() && cell.value.is_nan())
     };
     let cells: Vec<Cell> = places.map(as_usual).filter(is_new).collect();
-    // The first of those that added most.
+    let is_level = |cell: &Cell| {
+        let feature = &space.features[cell.place];
+        matches!(feature, Feature::Last(_) | Feature::ShortMean(_) | Feature::MidMean(_) | Feature::LongMean(_))
+    };
     let added = |cell: &Cell| signal.added[cell.place - signal.places.start];
-    let strongest = cells.iter().rev().max_by(|a, b| added(a).total_cmp(&added(b)))?;
+    // Of equals the first.
+    let told = cells.iter().rev().max_by(|a, b| is_level(a).cmp(&is_level(b)).then(added(a).total_cmp(&added(b))))?;
     let change = Change {
         name: signal.name.to_owned(),
-        feature: space.features[strongest.place].words(&space.windows),
-        value: Some(row[strongest.place]).filter(|value| !value.is_nan()),
-        usual: strongest.usual,
+        feature: space.features[told.place].words(&space.windows),
+        value: Some(row[told.place]).filter(|value| !value.is_nan()),
+        usual: told.usual,
     };
     Some(SetBack { change, cells })
 }

@@ -78,7 +78,7 @@ async fn predictions_page_to_the_whole_with_every_bit() {
     assert_eq!(detail["recomputed"]["identical"], true, "{detail}");
     assert_eq!(detail["recomputed"]["probabilities"], detail["probabilities"]);
     let expected = [
-        "if rpm were back at its usual 9000 to 9100 (newest rpm, now 7990), the probability would be 3 % (alarms begin above 25 %)",
+        "if newest rpm were back at its usual 9000 to 9100 rather than 7990, the probability would be 3 % (alarms begin above 25 %)",
         "acme-d2 at 1970-01-01T00:00:00Z was 75 % alike and was replaced 8 h later",
     ];
     assert_eq!(detail["explanation"]["in_words"], json!(expected));

@@ -63,7 +63,7 @@ struct CounterfactualView {
 struct ChangeView {
     /// Signal name or event code.
     name: String,
-    /// Of its features that change the one that raised the score most, in words.
+    /// Of its features that change, all of which are set back, the one that people know it by, in words.
     feature: String,
     /// Its value; null where it is missing.
     value: Option<f64>,
@@ -106,16 +106,12 @@ impl CounterfactualView {
 
 impl ChangeView {
     fn in_words(&self) -> String {
-        let Self { name, feature, value, usual } = self;
-        let now = value.map_or_else(|| "now missing".to_owned(), |value| format!("now {}", number(value)));
+        let Self { feature, value, usual, .. } = self;
+        let now = value.map_or_else(String::new, |value| format!(" rather than {}", number(value)));
         match usual {
-            Some((low, high)) if low == high => {
-                format!("{name} were back at its usual {} ({feature}, {now})", number(*low))
-            }
-            Some((low, high)) => {
-                format!("{name} were back at its usual {} to {} ({feature}, {now})", number(*low), number(*high))
-            }
-            None => format!("{name} were back to having no {feature}, as usual ({now})"),
+            Some((low, high)) if low == high => format!("{feature} were back at its usual {}{now}", number(*low)),
+            Some((low, high)) => format!("{feature} were back at its usual {} to {}{now}", number(*low), number(*high)),
+            None => format!("there were no value of {feature}{now}, as usual"),
         }
     }
 }
@@ -178,8 +174,8 @@ mod tests {
             |changes: Value, suffices: bool| json!({ "changes": changes, "probability": 0.004, "suffices": suffices });
         says(
             with(json!([heat, code]), true),
-            "if heat were back at its usual 41 to 55.5 (mean heat of the last 1d, now 60.2) and E12 were back to having no \
-             hours since E12, as usual (now 3), the probability would be 0.4 % (alarms begin above 12 %)",
+            "if mean heat of the last 1d were back at its usual 41 to 55.5 rather than 60.2 and there were no value of hours since \
+             E12 rather than 3, as usual, the probability would be 0.4 % (alarms begin above 12 %)",
         );
         says(with(json!([]), false), "it would stay at 0.4 % if its signals were back at their usual values");
         says(Value::Null, "");
