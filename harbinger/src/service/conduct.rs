@@ -13,7 +13,10 @@ use std::{
 
 use harbinger_alerts::{Alerts, Observation, webhook};
 use harbinger_analytics::{
-    failure::{self, Model, Prediction, onnx::features_sha256},
+    failure::{
+        self, Model, Prediction,
+        onnx::{Card, features_sha256},
+    },
     plan::Plan,
     worker::{self, Cycle, Trained, Verdict, Worker, watermark},
 };
@@ -262,13 +265,15 @@ impl Conductor {
                 })
             })
             .collect();
+        // Their rows are in the model's file; a list of models would be mostly these.
+        let cards: Vec<Card> = model.cards().map(|card| Card { examples: Vec::new(), ..card.clone() }).collect();
         models::Model {
             version: model.version.clone(),
             state: State::Candidate,
             trained_until: model.trained_until,
             trained_wall: self.clock.now(),
             horizons: model.horizons.clone(),
-            summary: json!({"failures": model.failures(), "families": families, "cards": model.cards().collect::<Vec<_>>()}),
+            summary: json!({"failures": model.failures(), "families": families, "cards": cards}),
         }
     }
 
