@@ -193,7 +193,8 @@ fn shows_examples(client: &Client, version: &str, counts: [usize; 3]) {
         assert!(example["because"].is_string() && example["prediction_id"].is_string(), "{example}");
     }
     let with_values = examples.iter().filter(|example| points(example, "values") > 1).count();
-    assert!(with_values > 0 || examples.is_empty(), "{examples:#?}");
+    // A version that never alarmed names no signal.
+    assert!(with_values > 0 || counts[0] + counts[2] == 0, "{examples:#?}");
 }
 
 /// What raised an alert tells past cases, and what would have to change where the model learnt from rows; all of it is reckoned
