@@ -21,6 +21,8 @@ use capacity::{AtCapacity, at_capacity};
 pub use comparison::{Comparing, Comparison, Said, Side};
 pub use scoreboard::{Standing, scoreboard};
 
+/// The 95 % quantile of the normal distribution: nine of ten values lie within so many standard deviations.
+pub(crate) const Z_95: f64 = 1.644_854;
 /// Times that devices are drawn again to tell how far a share of them can be trusted (Efron 1979).
 const RESAMPLES: usize = 1_000;
 
@@ -196,7 +198,7 @@ fn counted_failures(truth: &Truth, span: Span) -> Vec<(&(DeviceId, ComponentId),
 }
 
 /// Whether a slot fails within the horizon after `t`.
-fn is_failing(truth: &Truth, slot: &(DeviceId, ComponentId), t: Timestamp, horizon: Duration) -> bool {
+pub(crate) fn is_failing(truth: &Truth, slot: &(DeviceId, ComponentId), t: Timestamp, horizon: Duration) -> bool {
     truth.get(slot).is_some_and(|failures| failures.iter().any(|&failure| t < failure && failure <= t + horizon))
 }
 

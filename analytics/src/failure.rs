@@ -2,7 +2,8 @@
 //!
 //! `train` learns one [`Model`] of a tenant's fleet; `Model::score` applies it. Devices of one kind (servers, drives, ...)
 //! are a family that shares a feature space and an alarm threshold. Within it each component has its own predictor:
-//! a ranker a horizon, forest or boosted trees, where there are failures enough, else a Weibull lifetime, else a prior rate.
+//! a ranker a horizon, forest, boosted trees or a classifier from elsewhere, where there are failures enough, else a Weibull
+//! lifetime, else a prior rate.
 
 mod alarm_rule;
 pub mod calibration;

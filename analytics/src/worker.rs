@@ -219,16 +219,14 @@ impl Worker {
         }
         let known = Known::load(&self.ledger, tenant, at).await?;
         let Roles { champion: model, challenger, verdict, trained } = self.roles_at(tenant, &known, at).await?;
-        let mut predictions = self.score_at(tenant, &known, &extents, &model, at, every).await?;
-        let shadow = match &challenger {
-            Some(challenger) => {
-                let mut said = self.score_at(tenant, &known, &extents, challenger, at, every).await?;
-                // What it learnt from it cannot be tried on.
-                said.retain(|prediction| prediction.ts > challenger.trained_until);
-                Some((Arc::clone(challenger), said))
-            }
-            None => None,
-        };
+        let scorers: Vec<Arc<Model>> = std::iter::once(&model).chain(&challenger).cloned().collect();
+        let mut said = self.score_at(tenant, &known, &extents, scorers, at, every).await?.into_iter();
+        let mut predictions = said.next().unwrap_or_default();
+        let shadow = challenger.as_ref().zip(said.next()).map(|(challenger, mut said)| {
+            // What it learnt from it cannot be tried on.
+            said.retain(|prediction| prediction.ts > challenger.trained_until);
+            (Arc::clone(challenger), said)
+        });
         let (plan, drift) = if self.plan_is_due(tenant, at, &predictions).await? {
             let newest = predictions.iter().filter(|p| p.ts == at).map(Newest::of).collect();
             let reported = extents.iter().map(|extent| extent.device.clone()).collect();
@@ -347,15 +345,16 @@ impl Worker {
         Ok(Some(((first + two_readings).ceil_to(every), every)))
     }
 
+    /// What each model says of the steps that are due at `at`; the telemetry is read once for all of them.
     async fn score_at(
         &self,
         tenant: &TenantId,
         known: &Known,
         extents: &[DeviceExtent],
-        model: &Arc<Model>,
+        models: Vec<Arc<Model>>,
         at: Timestamp,
         every: Duration,
-    ) -> Result<Vec<Prediction>, Error> {
+    ) -> Result<Vec<Vec<Prediction>>, Error> {
         let none = HashMap::new();
         let before = self.standing.get(tenant).map_or(&none, |standing| &standing.last_readings);
         let backfill = self.options.backfill;
@@ -366,16 +365,20 @@ impl Worker {
         };
         let paused = |e: &&DeviceExtent| before.contains_key(&e.device) && e.readings.is_some_and(|r| r.1 >= at);
         let earliest = extents.iter().filter(paused).map(|e| since(&e.device)).min().unwrap_or(at - every);
-        let from = earliest + every - model.lookback();
+        let longest =
+            |length: fn(&Model) -> Duration| models.iter().map(|model| length(model)).max().unwrap_or_default();
+        let from = earliest + every - longest(Model::lookback);
         let mut histories = reading::histories(&self.store, tenant, known, from, at).await?;
-        reading::prepend_baselines(&self.store, tenant, &mut histories, extents, from, model.baseline()).await?;
+        let baseline = longest(Model::baseline);
+        reading::prepend_baselines(&self.store, tenant, &mut histories, extents, from, baseline).await?;
         let since: HashMap<DeviceId, Timestamp> =
             known.fleet.devices.iter().map(|d| (d.device.clone(), since(&d.device))).collect();
-        let (fleet, model) = (Arc::clone(&known.fleet), Arc::clone(model));
+        let fleet = Arc::clone(&known.fleet);
         let extents = extents.to_vec();
         blocking(move || {
             let subjects = reading::subjects(&fleet, &histories, &extents);
-            score_with_basis(&model, &fleet, &subjects, |subject| due_times(subject, &since, at, every))
+            let due = |subject: &Subject<'_>| due_times(subject, &since, at, every);
+            models.iter().map(|model| score_with_basis(model, &fleet, &subjects, due)).collect()
         })
         .await
     }

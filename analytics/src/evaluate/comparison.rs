@@ -5,10 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use harbinger_core::{ComponentId, DeviceId, Duration, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use super::Truth;
-
-/// The 95 % quantile of the normal distribution: nine of ten differences lie within so many standard errors.
-const Z_95: f64 = 1.644_854;
+use super::{Truth, Z_95};
 
 /// What two models said of one slot at one time, main horizon.
 #[derive(Debug, Clone, Copy, PartialEq)]

@@ -16,7 +16,7 @@ use super::{
     Subject,
     calibration::{Calibration, Scored},
     model::Ranker,
-    rows::{Row, failure_times, unit_hash},
+    rows::{Row, next_failure, unit_hash},
 };
 
 /// Most cases before failures, and of devices that did not fail.
@@ -151,8 +151,8 @@ impl Past<'_> {
         let mut failures: BTreeMap<(usize, Timestamp), Vec<(usize, f64)>> = BTreeMap::new();
         for (place, scored) in self.scored.iter().filter(|(_, scored)| scored.failed) {
             let row = &self.rows[*place];
-            let of_slot = failure_times(self.subjects[row.subject].history, self.component, self.until);
-            if let Some(failure) = of_slot.into_iter().find(|&failure| failure > row.t) {
+            let history = self.subjects[row.subject].history;
+            if let Some(failure) = next_failure(history, self.component, row.t, self.until) {
                 failures.entry((row.subject, failure)).or_default().push((*place, scored.score));
             }
         }

@@ -46,6 +46,16 @@ pub(super) fn failure_times(history: &DeviceHistory, component: &ComponentId, un
     history.failures.iter().filter(of).map(|f| f.ts).collect()
 }
 
+/// When a component of a device failed next after `t`, as far as is known at `until`.
+pub(super) fn next_failure(
+    history: &DeviceHistory,
+    component: &ComponentId,
+    t: Timestamp,
+    until: Timestamp,
+) -> Option<Timestamp> {
+    failure_times(history, component, until).into_iter().find(|&failure| failure > t)
+}
+
 /// Whether the component has failed at or before `t` and was not replaced since.
 fn is_down(history: &DeviceHistory, component: &ComponentId, failures: &[Timestamp], t: Timestamp) -> bool {
     let Some(&failed) = failures.iter().rev().find(|&&failed| failed <= t) else { return false };

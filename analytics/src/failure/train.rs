@@ -1,6 +1,8 @@
 //! Training: rows, rankers on folds of devices, the better kind of them, calibration and threshold on the devices each did
 //! not see; remaining life where it is known.
 
+mod lifetimes;
+
 use std::{
     borrow::Cow,
     collections::{BTreeMap, BTreeSet},
@@ -8,7 +10,7 @@ use std::{
 
 use harbinger_core::{
     ComponentId, DeviceId, Duration, HardwareModelId, SignalId, Timestamp,
-    fleet::{Fleet, MaintenanceAction},
+    fleet::Fleet,
     history::{Readings, Timeline},
 };
 use rayon::prelude::*;
@@ -27,14 +29,15 @@ use super::{
         wear::{Seen, Wear},
     },
     model::{ComponentModel, FORMAT, Family, HorizonModel, Kind, Model, Ranker},
-    rows::{Row, all_rows, component_rows, failure_times, fill, forest_rows, tell},
+    rows::{Row, all_rows, component_rows, failure_times, fill, forest_rows, next_failure, tell},
 };
 use crate::{
     boosting::{Boosting, BoostingOptions, Table},
     evaluate::average_precision,
     features::{Cohorts, FeatureSpace, Windows, cadence, counters, regimes::Regimes},
-    lifetime::{self, Lifetime, RatePrior, Weibull},
 };
+
+pub(crate) use lifetimes::{class_rate, prior_rate};
 
 /// Below this many failures a forest would learn single devices by heart; a lifetime serves.
 const MIN_FAILURES_FOR_FOREST: usize = 3;
@@ -46,15 +49,6 @@ const MIN_FAILURES_FOR_BOOSTING: usize = 20;
 const OTHER_HORIZONS: u16 = 3;
 /// Most cells, rows by features, that remaining life is learnt from: 128 MB.
 const LIFE_CELLS: usize = 16_000_000;
-/// Prior of a component class without a failure: as if half a failure had been seen in ten device-years, an annual failure
-/// rate of 5 %, in the middle of what drives, fans and compressors show in their first years.
-const PRIOR: RatePrior = RatePrior { failures: 0.5, exposure_days: 3652.5 };
-
-/// Failures a day of a component of which nothing is known.
-pub(super) fn prior_rate() -> f64 {
-    PRIOR.rate_per_day(0, 0.0)
-}
-
 /// How to train.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TrainOptions {
@@ -397,8 +391,8 @@ impl FamilyJob<'_> {
         let reference = Reference::new(&only_scores(&scored[0]), &rows, space.width());
         let place = |&(place, scored): &(usize, Scored)| {
             let Row { subject, t, .. } = rows[place];
-            let failures = || failure_times(self.subjects[subject].history, component, self.options.until);
-            let failure = scored.failed.then(|| failures().into_iter().find(|&failure| failure > t)).flatten();
+            let next = || next_failure(self.subjects[subject].history, component, t, self.options.until);
+            let failure = scored.failed.then(next).flatten();
             Place { subject, t, failure }
         };
         let places = scored[0].iter().map(place).collect();
@@ -496,14 +490,11 @@ impl FamilyJob<'_> {
         let until = self.options.until;
         let most = LIFE_CELLS / space.width().max(1);
         let rows = all_rows(self.subjects, members, component, self.every, until, most);
-        let hours = |row: &Row| {
-            let failures = failure_times(self.subjects[row.subject].history, component, until);
-            match failures.into_iter().find(|&failed| failed > row.t) {
-                Some(failed) => Some(failed.hours_since(row.t).min(cap.hours())),
-                None => {
-                    let seen = self.subjects[row.subject].observed.map(|observed| observed.until.min(until));
-                    seen.is_some_and(|seen| row.t + cap <= seen).then_some(cap.hours())
-                }
+        let hours = |row: &Row| match next_failure(self.subjects[row.subject].history, component, row.t, until) {
+            Some(failed) => Some(failed.hours_since(row.t).min(cap.hours())),
+            None => {
+                let seen = self.subjects[row.subject].observed.map(|observed| observed.until.min(until));
+                seen.is_some_and(|seen| row.t + cap <= seen).then_some(cap.hours())
             }
         };
         let lives: Vec<Option<f64>> = rows.iter().map(hours).collect();
@@ -542,85 +533,6 @@ impl FamilyJob<'_> {
         });
         order.into_iter().enumerate().map(|(dealt, place)| (place, dealt % folds)).collect()
     }
-
-    /// A lifetime from ages at failure and at the end of observation, or a rate where ages are not known.
-    fn lifetime(&self, component: &ComponentId, members: &[usize]) -> ComponentModel {
-        let until = self.options.until;
-        let mut lifetimes = Vec::new();
-        for &place in members {
-            let subject = &self.subjects[place];
-            let Some((from, end)) = watched(subject, component, until) else { continue };
-            let failed = failure_times(subject.history, component, until);
-            lifetimes.extend(slot_lifetimes(subject, component, &failed, (from, end)));
-        }
-        let (failures, rate_per_day) = class_rate(members.iter().map(|&place| &self.subjects[place]), component, until);
-        match fit_weibull(&lifetimes) {
-            Some(weibull) => ComponentModel::Lifetime { failures, weibull, rate_per_day },
-            None => ComponentModel::Rate { failures, rate_per_day },
-        }
-    }
-}
-
-/// From when to when a slot was watched, its failures inside.
-fn watched(subject: &Subject<'_>, component: &ComponentId, until: Timestamp) -> Option<(Timestamp, Timestamp)> {
-    let observed = subject.observed?;
-    let failed = failure_times(subject.history, component, until);
-    // A device falls silent with its last reading and is found dead a little later.
-    Some((observed.from, observed.until.min(until).max(failed.last().copied().unwrap_or(Timestamp::MIN))))
-}
-
-/// Failures of a component of a class of devices until a time, and its rate a day: what was seen, joined with a weak prior of
-/// all components (section 5.7).
-pub(crate) fn class_rate<'a>(
-    class: impl Iterator<Item = &'a Subject<'a>>,
-    component: &ComponentId,
-    until: Timestamp,
-) -> (usize, f64) {
-    let (mut failures, mut exposure_days) = (0, 0.0);
-    for subject in class {
-        let Some((from, end)) = watched(subject, component, until) else { continue };
-        failures += failure_times(subject.history, component, until).iter().filter(|&&ts| ts > from).count();
-        exposure_days += end.days_since(from).max(0.0);
-    }
-    (failures, PRIOR.rate_per_day(u32::try_from(failures).unwrap_or(u32::MAX), exposure_days))
-}
-
-/// Spells of a slot from piece to piece inside `(from, end]`: age at entry, age at exit, whether the exit was a failure.
-fn slot_lifetimes(
-    subject: &Subject<'_>,
-    component: &ComponentId,
-    failed: &[Timestamp],
-    (from, end): (Timestamp, Timestamp),
-) -> Vec<Lifetime> {
-    let replaced: Vec<Timestamp> = subject
-        .history
-        .maintenance
-        .iter()
-        .filter(|m| m.component == *component && m.action == MaintenanceAction::Replaced && m.ts <= end)
-        .map(|m| m.ts)
-        .collect();
-    let mut births: Vec<Timestamp> = subject.device.installed_at.into_iter().chain(replaced.iter().copied()).collect();
-    births.sort();
-    births.dedup();
-    let mut spells = Vec::new();
-    for (n, &birth) in births.iter().enumerate() {
-        let death = births.get(n + 1).copied().unwrap_or(end).min(end);
-        let failure = failed.iter().copied().find(|&ts| ts > birth && ts <= death);
-        let exit = failure.unwrap_or(death);
-        let entry = from.max(birth);
-        if exit > entry {
-            spells.push(Lifetime {
-                duration: exit.days_since(birth),
-                event_observed: failure.is_some(),
-                entry: entry.days_since(birth),
-            });
-        }
-    }
-    spells
-}
-
-fn fit_weibull(lifetimes: &[Lifetime]) -> Option<Weibull> {
-    lifetime::fit_weibull(lifetimes).ok()
 }
 
 /// The buckets of a family's devices by hardware model. A chunk of devices is bucketed in parallel and merged in order.

@@ -16,7 +16,7 @@ use harbinger_store::{
 use super::reading::{Known, is_failure};
 use crate::{
     demand::{BacktestWindow, updated_common_factor},
-    evaluate::Truth,
+    evaluate::{Truth, is_failing},
     failure::{Model, Outcome, Outcomes, kind_of, kinds},
 };
 
@@ -128,7 +128,7 @@ pub(super) async fn outcomes(
             let Some(device) = devices.get(&row.device) else { continue };
             let part = parts.get(&(&device.model, &row.component)).copied();
             let slot = (row.device, row.component);
-            let failed = truth.get(&slot).is_some_and(|times| times.iter().any(|&t| ts < t && t <= ts + horizon));
+            let failed = is_failing(&truth, &slot, ts, horizon);
             let probability = row.probabilities.first().copied().unwrap_or(0.0);
             if let Some(part) = part {
                 by_part.entry(part).or_default().add(probability, failed);

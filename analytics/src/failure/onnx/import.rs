@@ -11,7 +11,7 @@ use crate::{
         calibration::{Calibration, Scored},
         held_out, kind_of, kinds,
         model::{ComponentModel, HorizonModel, Model, Ranker},
-        rows::{Row, component_rows, failure_times, fill},
+        rows::{Row, component_rows, fill, next_failure},
         train::cohorts_of,
     },
     features::FeatureSpace,
@@ -143,10 +143,7 @@ fn scored(onnx: &Onnx, every: Duration, space: &FeatureSpace, Later { fleet, sub
     let known =
         |(row, score): (&Row, Option<f64>)| Some(Scored { score: score?, failed: row.labels[0]?, weight: row.weight });
     // A failure is one, however many rows it follows.
-    let failure = |row: &Row| {
-        let failed = failure_times(subjects[row.subject].history, &card.component, until);
-        (row.subject, failed.into_iter().find(|&failed| failed > row.t))
-    };
+    let failure = |row: &Row| (row.subject, next_failure(subjects[row.subject].history, &card.component, row.t, until));
     let failing = rows.iter().filter(|row| row.labels[0] == Some(true));
     let failures = failing.map(failure).collect::<BTreeSet<_>>().len();
     Scores { rows: rows.iter().zip(said).filter_map(known).collect(), failures }

@@ -8,6 +8,7 @@ use harbinger_core::{ComponentId, Duration, HardwareModelId, Timestamp};
 
 use super::{Prediction, judged, remaining_life};
 use crate::{
+    evaluate::Z_95,
     failure::{
         Explanation, Subject,
         model::{ComponentModel, Family, Model},
@@ -21,8 +22,6 @@ use crate::{
 const BETWEEN_MODELS: f64 = 0.5;
 /// From so many expected failures on the devices that were held out in training speak for the hardware model.
 const ENOUGH: f64 = 5.0;
-/// The 95 % quantile of the normal distribution.
-const Z_95: f64 = 1.644_854;
 
 /// How far what is said of a hardware model's life may be off, as a factor of at least 1: 1 where the family has seen enough of it.
 pub(super) fn doubt(family: &Family, model: &HardwareModelId) -> f64 {
