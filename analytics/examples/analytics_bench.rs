@@ -236,6 +236,7 @@ fn daily_plan(parts: usize, depots: usize, slots: usize) {
             pack_size: None,
             minimum_order: None,
             successor: None,
+            shelf_life_days: None,
         })
         .collect();
     let curve = |random: &mut ChaCha8Rng| {

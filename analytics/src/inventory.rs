@@ -87,6 +87,63 @@ impl CellCost {
     }
 }
 
+/// A law and prices by which positions are compared.
+///
+/// Pieces that outlive their shelf life add `c E(y - D(0, A])^+` to the cost of a position (section 5.2), so the next piece is worth
+/// `pi - (pi + H) P(D <= y) - c P(D(0, A] <= y)`. That is the worth under a holding cost of `H + c` and the mixture of both laws by
+/// `pi + H` and `c`: whatever compares positions needs to know of no second law. The costs of positions differ from the true ones by
+/// the same amount at each of them.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Valuation {
+    /// The law.
+    pub demand: DemandLaw,
+    /// The prices.
+    pub cost: CellCost,
+    /// What is to be added to the cost of any position.
+    constant: f64,
+}
+
+impl Valuation {
+    /// Of pieces that keep.
+    #[must_use]
+    pub fn new(demand: DemandLaw, cost: CellCost) -> Self {
+        Self { demand, cost, constant: 0.0 }
+    }
+
+    /// Of pieces that are lost where demand over their life does not take them.
+    ///
+    /// * `demand_in_life`: law of demand until a piece that is new now may no longer be used.
+    /// * `outdated`: what a lost piece costs, >= 0.
+    #[must_use]
+    pub fn perishable(demand: &DemandLaw, cost: CellCost, demand_in_life: DemandLaw, outdated: f64) -> Self {
+        let (both, all) = (cost.shortage + cost.holding, cost.shortage + cost.holding + outdated);
+        if all <= 0.0 {
+            return Self::new(demand.clone(), cost);
+        }
+        let mixture = DemandLaw::mixture(&[(both / all, demand.clone()), (outdated / all, demand_in_life)]);
+        let constant = cost.shortage * (demand.mean() - mixture.mean());
+        Self { demand: mixture, cost: CellCost { holding: cost.holding + outdated, ..cost }, constant }
+    }
+
+    /// Expected cost of a position.
+    #[must_use]
+    pub fn of_position(&self, position: i64) -> f64 {
+        self.cost.of_position(&self.demand, position) + self.constant
+    }
+
+    /// Worth of the next piece, falling in `position`.
+    #[must_use]
+    pub fn gain_of_next(&self, position: i64) -> f64 {
+        self.cost.gain_of_next(&self.demand, position)
+    }
+
+    /// Smallest position that no further piece improves.
+    #[must_use]
+    pub fn best_position(&self) -> u32 {
+        self.cost.best_position(&self.demand)
+    }
+}
+
 /// H of a cell: holding over a review period, and the way there and back if nobody takes the piece (section 4.2).
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Holding {
@@ -182,6 +239,25 @@ mod tests {
         }
         assert_eq!(cost.best_position(&law), 3);
         close(cost.gain_of_next(&law, -2), 9.0);
+    }
+
+    /// By the definition: G and what is lost at the end of a piece's life, for every position.
+    #[test]
+    fn pieces_that_perish_are_worth_what_is_left_of_them() {
+        let (soon, cost) = (cell(), CellCost { holding: 1.0, shortage: 9.0 });
+        let in_life = soon.convolve(&poisson(1.7).unwrap());
+        let valued = Valuation::perishable(&soon, cost, in_life.clone(), 20.0);
+        let by_definition = |y: i64| cost.of_position(&soon, y) + 20.0 * in_life.expected_excess(y);
+        for position in -2..12 {
+            close(valued.of_position(position), by_definition(position));
+            let gain = by_definition(position) - by_definition(position + 1);
+            assert!((valued.gain_of_next(position) - gain).abs() < 1e-9, "{position}");
+        }
+        let best = (0..12).min_by(|&a, &b| by_definition(a).total_cmp(&by_definition(b))).unwrap();
+        assert_eq!(i64::from(valued.best_position()), best);
+        assert!(valued.best_position() < cost.best_position(&soon), "what may perish is kept shorter");
+        let keeps = Valuation::perishable(&soon, cost, in_life, 0.0);
+        assert_eq!((keeps.best_position(), keeps.cost), (cost.best_position(&soon), cost));
     }
 
     /// Worked example 9.1: newsvendor on the small case.

@@ -25,6 +25,7 @@ use crate::survival::SurvivalCurve;
 
 mod cells;
 mod forecasts;
+mod lead_time;
 mod long_run;
 mod moves;
 mod network;
@@ -180,6 +181,9 @@ pub struct TransferProposal {
     pub to: DepotId,
     /// Pieces.
     pub quantity: u32,
+    /// The older part whose devices these pieces are for; none where they are for those of their own.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub substitutes_for: Option<PartId>,
     /// Expected cost that it saves.
     pub worth: f64,
     /// Transport.
@@ -268,6 +272,15 @@ pub struct CellReport {
     pub sent: u32,
     /// Pieces that the plan takes from here.
     pub taken: u32,
+    /// Pieces of a newer part that serve here.
+    #[serde(skip_serializing_if = "is_zero", default)]
+    pub substituted: u32,
+    /// Pieces that serve an older part here.
+    #[serde(skip_serializing_if = "is_zero", default)]
+    pub substitutes: u32,
+    /// Pieces that lesser contracts leave to the others; empty where nothing lies here or all contracts cost alike.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub critical_levels: Vec<CriticalLevel>,
     /// Why it gets no more.
     pub verdict: Verdict,
     /// What one more piece would save here after the plan; below zero where it would cost.
@@ -278,6 +291,15 @@ pub struct CellReport {
     pub holding_cost: f64,
     /// pi: cost of a piece too few.
     pub shortage_cost: f64,
+}
+
+/// Pieces that devices under a contract leave on the shelf to those whose wait costs more.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct CriticalLevel {
+    /// The contract; none stands for devices without one.
+    pub contract: Option<ContractId>,
+    /// A piece goes to its devices only while more than so many lie there.
+    pub keep: u32,
 }
 
 /// Why a depot gets no more pieces of a part.
@@ -345,15 +367,18 @@ pub fn plan(input: &PlanInput<'_>) -> Plan {
     let consumption = quality::accepted_consumption(input, &network, &mut quality);
     let parts: BTreeSet<&PartId> =
         slots.keys().copied().chain(consumption.keys().copied()).chain(positions.keys().copied()).collect();
-    let planned: Vec<part::Planned> = parts
+    let known = |part: &PartId| part::Known {
+        slots: slots.get(part).map_or(&[][..], Vec::as_slice),
+        positions: positions.get(part),
+        consumption: consumption.get(part).map_or(&[][..], Vec::as_slice),
+    };
+    let planned: Vec<part::Planned> = families(parts, &network)
         .into_par_iter()
-        .map(|part| {
-            let known = part::Known {
-                slots: slots.get(part).map_or(&[][..], Vec::as_slice),
-                positions: positions.get(part),
-                consumption: consumption.get(part).map_or(&[][..], Vec::as_slice),
-            };
-            part::plan_part(input, &network, part, &known)
+        .filter_map(|(newest, parts)| {
+            let of = |part: &&PartId| network.parts.get(part).copied();
+            let members: Vec<part::Member<'_, '_>> =
+                parts.iter().filter_map(of).map(|part| part::Member { part, known: known(&part.part) }).collect();
+            Some(part::plan_family(input, &network, &members, of(&newest)?))
         })
         .collect();
     let mut plan = Plan {
@@ -370,11 +395,34 @@ pub fn plan(input: &PlanInput<'_>) -> Plan {
         cells.extend(part.cells);
         quality.unusable_laws(part.unusable);
     }
+    // Families come in order of their newest part.
+    transfers.sort_by(|a, b| a.proposal.part.cmp(&b.proposal.part));
+    cells.sort_by(|a, b| (&a.report.part, &a.report.depot).cmp(&(&b.report.part, &b.report.depot)));
     plan.transfers = shared::pay_for_lanes(transfers, &network, &mut cells);
     plan.cells = cells.into_iter().map(|seen| seen.report).collect();
     plan.purchases = shared::keep_to_budget(purchases, input.options.purchase_budget);
     plan.data_quality = quality.finish(input.forecasts.len());
     plan
+}
+
+/// Parts that are planned as one, the older before those that replace them, by the newest of them.
+fn families<'a>(parts: BTreeSet<&'a PartId>, network: &network::Network<'a>) -> BTreeMap<&'a PartId, Vec<&'a PartId>> {
+    let mut families: BTreeMap<&PartId, BTreeSet<&PartId>> = BTreeMap::new();
+    for part in parts {
+        // Those in between are there even if nothing is known of them: what an older part lacks is bought of the newest.
+        families.entry(network.newest(part)).or_default().extend([part].into_iter().chain(network.later(part)));
+    }
+    let by_age = |(newest, members): (&'a PartId, BTreeSet<&'a PartId>)| {
+        let mut members: Vec<&PartId> = members.into_iter().collect();
+        members.sort_by_key(|part| std::cmp::Reverse(network.later(part).count()));
+        (newest, members)
+    };
+    families.into_iter().map(by_age).collect()
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_zero(count: &u32) -> bool {
+    *count == 0
 }
 
 /// Records of one part, by depot.

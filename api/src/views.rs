@@ -113,6 +113,8 @@ mirror! {
         /// The part that replaces this one.
         #[schema(value_type = Option<String>)]
         successor: Option<PartId>,
+        /// Days after which a new piece may no longer be used; null where it keeps.
+        shelf_life_days: Option<f64>,
     }
     /// A stock location.
     DepotView of Depot {

@@ -13,7 +13,7 @@ use harbinger_core::{
     TenantId, Timestamp,
     fleet::{
         ComponentSlot, Consumption, Contract, Depot, Device, Failure, Fleet, HardwareModel, Lane, Maintenance,
-        MaintenanceAction, MaintenanceReason, Part, SignalSpec, StockLevel,
+        MaintenanceAction, MaintenanceReason, Part, SignalSpec, StockLevel, circles_of_successors,
     },
     history::{DeviceHistory, Readings},
 };
@@ -196,6 +196,7 @@ impl Reader<'_> {
             "pack_size",
             "minimum_order",
             "successor",
+            "shelf_life_days",
         ];
         let mut seen = HashSet::new();
         self.rows("parts", &["part", "unit_cost"], &optional, |row| {
@@ -215,21 +216,30 @@ impl Reader<'_> {
                 pack_size: row.optional("pack_size")?,
                 minimum_order: row.optional("minimum_order")?,
                 successor: row.optional("successor")?,
+                shelf_life_days: row.number("shelf_life_days", 0.01..=36_500.0)?,
             })
         })
     }
 
-    /// A successor must be a part of the same file; parts may come in any order, so this is checked after them.
+    /// A successor must be a part of the same file, and some part the newest; parts may come in any order, so this is checked
+    /// after them.
     fn successors(&mut self, parts: &[Part], known: &HashSet<PartId>) {
+        let circles = circles_of_successors(parts);
         for (place, part) in parts.iter().enumerate() {
-            if let Some(successor) = part.successor.as_ref().filter(|s| !known.contains(*s)) {
-                self.problems.push(Problem {
-                    file: "parts.csv".to_owned(),
-                    line: place as u64 + 2,
-                    column: Some("successor".to_owned()),
-                    reason: format!("part {successor:?} is not in parts.csv"),
-                });
-            }
+            let Some(successor) = &part.successor else { continue };
+            let reason = if !known.contains(successor) {
+                format!("part {successor:?} is not in parts.csv")
+            } else if circles.contains(&part.part) {
+                format!("successors lead from {:?} round in a circle: leave that of the newest part empty", part.part)
+            } else {
+                continue;
+            };
+            self.problems.push(Problem {
+                file: "parts.csv".to_owned(),
+                line: place as u64 + 2,
+                column: Some("successor".to_owned()),
+                reason,
+            });
         }
     }
 

@@ -54,6 +54,8 @@ fn check(name: &str, text: &str, place: &str, reason: &str) {
 fn a_bad_bundle_names_file_line_and_column() {
     check("parts.csv", "part\np1\n", "parts.csv line 1 column unit_cost", "required column");
     check("parts.csv", "part,unit_cost\np1,-3\n", "parts.csv line 2 column unit_cost", "-3 is not a number from 0");
+    let circle = "part,unit_cost,successor\np1,1,p2\np2,1,p3\np3,1,p2\n";
+    check("parts.csv", circle, "parts.csv line 3 column successor", "round in a circle: leave that of the newest");
     check("depots.csv", "depot,echelon\nhub,centre\n", "depots.csv line 2 column echelon", "hub, forward");
     check("devices.csv", "device,tenant,model,depot\nd1,acme,m9,north\n", "devices.csv line 2 column model", "m9");
     check(

@@ -3,6 +3,8 @@
 //! One struct a table of the fleet bundle (`docs/reference/fleet-bundle.md`); the ledger keeps the same ones.
 //! Times are event times; money is in one currency, the tenant's.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -76,6 +78,30 @@ pub struct Part {
     pub minimum_order: Option<u32>,
     /// The part that replaces this one.
     pub successor: Option<PartId>,
+    /// Days after which a new piece may no longer be used; none where it keeps.
+    pub shelf_life_days: Option<f64>,
+}
+
+/// Parts whose successors lead round in a circle, so that none of them is the newest.
+#[must_use]
+pub fn circles_of_successors(parts: &[Part]) -> BTreeSet<&PartId> {
+    let next: BTreeMap<&PartId, &PartId> =
+        parts.iter().filter_map(|part| Some((&part.part, part.successor.as_ref()?))).collect();
+    let mut circles = BTreeSet::new();
+    let mut followed: BTreeSet<&PartId> = BTreeSet::new();
+    for part in parts {
+        let mut chain: Vec<&PartId> = Vec::new();
+        let mut at = Some(&part.part);
+        while let Some(here) = at.filter(|here| followed.insert(here)) {
+            chain.push(here);
+            at = next.get(here).copied();
+        }
+        // A chain that ends at one of its own closes a circle there; at one followed before, nothing new is found.
+        if let Some(begin) = at.and_then(|end| chain.iter().position(|one| *one == end)) {
+            circles.extend(chain.split_off(begin));
+        }
+    }
+    circles
 }
 
 /// What a depot is in the network.
@@ -315,4 +341,38 @@ pub struct Fleet {
     pub devices: Vec<Device>,
     /// Stock.
     pub stock: Vec<StockLevel>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn part(chain: &str) -> Part {
+        let (name, successor) = chain.split_once('>').unwrap_or((chain, ""));
+        Part {
+            part: PartId::parse(name).unwrap(),
+            unit_cost: 1.0,
+            description: None,
+            supplier_lead_days: None,
+            repairable: false,
+            repair_days: None,
+            repair_yield: None,
+            pack_size: None,
+            minimum_order: None,
+            successor: (!successor.is_empty()).then(|| PartId::parse(successor).unwrap()),
+            shelf_life_days: None,
+        }
+    }
+
+    #[test]
+    fn circles_are_found_and_what_leads_into_them_is_not_of_them() {
+        let of = |chains: &[&str]| {
+            let parts: Vec<Part> = chains.iter().map(|chain| part(chain)).collect();
+            circles_of_successors(&parts).into_iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        assert_eq!(of(&["a>b", "b>c", "c", "d>c", "e>unheard-of"]), [""; 0]);
+        assert_eq!(of(&["a>a"]), ["a"]);
+        assert_eq!(of(&["x>a", "a>b", "b>c", "c>a", "y>x", "p>q", "q>p"]), ["a", "b", "c", "p", "q"]);
+        assert_eq!(of(&["c>a", "b>c", "a>b", "x>a"]), ["a", "b", "c"]);
+    }
 }

@@ -174,7 +174,7 @@ impl Service {
             alerts,
             erasure,
             clock: Arc::clone(&clock),
-            policy: Policy::of(&config.orders),
+            policy: Policy::of(&config.orders, &config.plan),
             event_times,
             commands,
             streams: state.waker(),

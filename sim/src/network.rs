@@ -196,6 +196,7 @@ fn parts() -> Vec<Part> {
         pack_size: None,
         minimum_order: None,
         successor: None,
+        shelf_life_days: None,
     };
     PARTS.iter().map(part).collect()
 }

@@ -7,6 +7,9 @@ const FACTOR_NODES: [f64; 3] = [0.6, 1.0, 1.6];
 
 /// Greatest variance of the common factor that the nodes can carry with weights above zero.
 const MOST_FACTOR_VARIANCE: f64 = 0.24;
+/// Up to so many slots are convolved one by one; more are halved and the halves convolved, which costs the square of a law's length
+/// instead of the slots times it.
+const MOST_IN_PLACE: usize = 64;
 /// What was taken for it before windows were seen weighs as much as windows of so much `mu^2`.
 const WEIGHT_BEFORE: f64 = 50.0;
 
@@ -49,10 +52,23 @@ pub fn poisson_binomial(trials: &[Trial]) -> Result<DemandLaw, Error> {
 
 /// Poisson-binomial with each probability `min(1, factor p)`.
 fn convolution(trials: &[Trial], factor: f64) -> Result<DemandLaw, Error> {
-    let probability = |trial: &Trial| (trial.probability * factor).min(1.0);
+    let last = longest(trials, factor)?;
+    if trials.len() <= MOST_IN_PLACE {
+        return Ok(in_place(trials, factor, last));
+    }
+    let (some, others) = trials.split_at(trials.len() / 2);
+    Ok(convolution(some, factor)?.convolve(&convolution(others, factor)?))
+}
+
+fn scaled(trial: &Trial, factor: f64) -> f64 {
+    (trial.probability * factor).min(1.0)
+}
+
+/// Most pieces that a law needs entries for.
+fn longest(trials: &[Trial], factor: f64) -> Result<usize, Error> {
     let (mut slots, mut variance, mut most, mut largest) = (0.0, 0.0, 0.0, 0.0_f64);
     for trial in trials {
-        let (p, q) = (probability(trial), f64::from(trial.quantity));
+        let (p, q) = (scaled(trial, factor), f64::from(trial.quantity));
         slots += p;
         variance += p * (1.0 - p);
         most += q;
@@ -60,12 +76,16 @@ fn convolution(trials: &[Trial], factor: f64) -> Result<DemandLaw, Error> {
     }
     // As many slots as can be, each with the largest quantity: where all take one piece it is the note's bound.
     let bound = (truncation(slots, variance) as f64 * largest).min(most);
-    let last = moment("length", bound)? as usize;
+    Ok(moment("length", bound)? as usize)
+}
+
+/// Slot by slot, into entries up to `last`.
+fn in_place(trials: &[Trial], factor: f64, last: usize) -> DemandLaw {
     let mut pmf = vec![0.0; last + 1];
     pmf[0] = 1.0;
     let (mut top, mut tail) = (0, 0.0);
     for trial in trials {
-        let (p, q) = (probability(trial), trial.quantity as usize);
+        let (p, q) = (scaled(trial, factor), trial.quantity as usize);
         if q == 0 || p == 0.0 {
             continue;
         }
@@ -80,7 +100,7 @@ fn convolution(trials: &[Trial], factor: f64) -> Result<DemandLaw, Error> {
             *mass *= 1.0 - p;
         }
     }
-    Ok(DemandLaw::new(pmf, tail))
+    DemandLaw::new(pmf, tail)
 }
 
 /// Poisson-binomial whose probabilities share a factor Z with mean 1 and variance `phi`: a weighted sum of three laws.

@@ -22,6 +22,8 @@ pub struct Place<'a> {
     pub cell: Cell<'a>,
     /// Pieces that may leave.
     pub movable: u32,
+    /// Pieces that stay where they lie, and may serve another place there by a lane that is `in_place`.
+    pub bound: u32,
     /// Whether a piece that is not needed here costs nothing: at the hub, where it lies as well as anywhere.
     pub keeps_for_nothing: bool,
 }
@@ -35,6 +37,8 @@ pub struct Lane {
     pub to: usize,
     /// What moving one piece costs, >= 0: what costs less than nothing counts as nothing.
     pub cost: f64,
+    /// Whether the piece stays where it lies and serves the devices of another part there: pieces that are bound may go it, too.
+    pub in_place: bool,
 }
 
 /// Pieces that should move.
@@ -55,12 +59,13 @@ pub struct Move {
 pub fn moves(places: &[Place<'_>], lanes: &[Lane]) -> Vec<Move> {
     let mut flow = Flow::new(places, lanes);
     while flow.improve() {}
-    let moved = flow.held.iter().enumerate().flat_map(|(to, held)| {
-        held.iter().filter(move |(from, _)| **from != to).map(move |(&from, &pieces)| Move { from, to, pieces })
-    });
-    let mut moves: Vec<Move> = moved.collect();
-    moves.sort_unstable();
-    moves
+    let mut moved: BTreeMap<(usize, usize), u32> = BTreeMap::new();
+    for (to, held) in flow.held.iter().enumerate() {
+        for (&origin, &pieces) in held.iter().filter(|(origin, _)| **origin % places.len() != to) {
+            *moved.entry((origin % places.len(), to)).or_default() += pieces;
+        }
+    }
+    moved.into_iter().map(|((from, to), pieces)| Move { from, to, pieces }).collect()
 }
 
 /// What the next piece is worth at every position of a place.
@@ -96,13 +101,14 @@ impl Gains {
     }
 }
 
-/// Where pieces are, and where they came from.
+/// Where pieces are, and where they came from. An origin is a place for the pieces that may leave it, and the place + the number of
+/// places for those that are bound to it.
 struct Flow {
     gains: Vec<Gains>,
     position: Vec<i64>,
-    /// Pieces at each place by the place where they began.
+    /// Pieces at each place by their origin.
     held: Vec<BTreeMap<usize, u32>>,
-    /// Lanes out of each place with their cost, to itself first.
+    /// Lanes from each origin with their cost, to its own place among them.
     lanes: Vec<BTreeMap<usize, f64>>,
 }
 
@@ -111,23 +117,26 @@ struct Flow {
 struct Step {
     /// Where it is.
     at: usize,
-    /// Where it began.
+    /// Its origin.
     origin: usize,
 }
 
 impl Flow {
     fn new(places: &[Place<'_>], all: &[Lane]) -> Self {
+        let origins = 0..2 * places.len();
         let mut lanes: Vec<BTreeMap<usize, f64>> =
-            (0..places.len()).map(|place| BTreeMap::from([(place, 0.0)])).collect();
-        for lane in all.iter().filter(|lane| lane.from != lane.to) {
-            if let (Some(out), Some(to)) = (lanes.get_mut(lane.from), places.get(lane.to)) {
-                let cost = (lane.cost + to.cell.transport).max(0.0);
-                out.entry(lane.to).and_modify(|least| *least = cost.min(*least)).or_insert(cost);
+            origins.map(|origin| BTreeMap::from([(origin % places.len(), 0.0)])).collect();
+        for lane in all.iter().filter(|lane| lane.from != lane.to && lane.from < places.len()) {
+            let Some(to) = places.get(lane.to) else { continue };
+            let cost = (lane.cost + to.cell.transport).max(0.0);
+            let bound = lane.in_place.then_some(places.len() + lane.from);
+            for origin in [lane.from].into_iter().chain(bound) {
+                lanes[origin].entry(lane.to).and_modify(|least| *least = cost.min(*least)).or_insert(cost);
             }
         }
         let begun = |(place, of): (usize, &Place<'_>)| {
-            let pieces = (of.movable > 0).then_some((place, of.movable));
-            pieces.into_iter().collect()
+            let pieces = [(place, of.movable), (places.len() + place, of.bound)];
+            pieces.into_iter().filter(|(_, pieces)| *pieces > 0).collect()
         };
         Self {
             gains: places.iter().map(Gains::new).collect(),
@@ -157,7 +166,7 @@ impl Flow {
         true
     }
 
-    /// One of the pieces that began at `origin` is at `to` instead of `at`.
+    /// One of the pieces of `origin` is at `to` instead of `at`.
     fn carry(&mut self, origin: usize, at: usize, to: usize) {
         if let Some(pieces) = self.held[at].get_mut(&origin) {
             *pieces -= 1;

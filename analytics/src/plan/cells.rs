@@ -2,18 +2,17 @@
 
 use std::collections::BTreeMap;
 
-use harbinger_core::{Timestamp, fleet::Consumption};
+use harbinger_core::{ContractId, Probability, Timestamp, fleet::Consumption};
 
 use super::{
-    DepotId, PlanInput, Reason, SlotForecast,
+    CriticalLevel, DepotId, PlanInput, PlanOptions, Reason, SlotForecast,
+    lead_time::LeadTime,
     network::{Network, Way},
 };
 use crate::{
     demand::{self, BackgroundForecast, DemandLaw, Method, Trial, background_law, common_factor, forecast_background},
     inventory::{CellCost, Holding, probability_unused},
 };
-use harbinger_core::Probability;
-
 /// Longest background series that is looked at, in periods.
 const MOST_PERIODS: i64 = 36;
 
@@ -28,8 +27,11 @@ pub(super) struct Cell<'a> {
     pub(super) slots: Vec<&'a SlotForecast>,
     background: BackgroundForecast,
     background_days: f64,
-    /// O + R: days until the next decision could arrive.
+    /// O: time until a piece that is sent now is there; of the hub, until the supplier delivers.
+    pub(super) lead: LeadTime,
+    /// O + R: mean days until the next decision could arrive.
     pub(super) window_days: f64,
+    review_days: f64,
 }
 
 impl<'a> Cell<'a> {
@@ -37,7 +39,7 @@ impl<'a> Cell<'a> {
         input: &PlanInput<'a>,
         depot: &'a DepotId,
         way: Way,
-        window_days: f64,
+        lead: LeadTime,
         slots: Vec<&'a SlotForecast>,
         consumption: &[&Consumption],
     ) -> Self {
@@ -48,31 +50,37 @@ impl<'a> Cell<'a> {
             slots,
             background: background(input.as_of, depot, consumption, period),
             background_days: input.options.background_period.days().max(f64::MIN_POSITIVE),
-            window_days,
+            lead,
+            window_days: lead.days + input.options.review.days(),
+            review_days: input.options.review.days(),
         }
     }
 
     /// Each slot's probability to need the part between two days from now.
     fn trials(&self, from: f64, to: f64) -> Vec<Trial> {
-        let trial = |slot: &&SlotForecast| Trial {
-            probability: slot.survival.window_probability(from, to).clamp(0.0, 1.0),
-            quantity: slot.quantity,
-        };
-        self.slots.iter().map(trial).collect()
+        self.slots.iter().map(|slot| trial(slot, from, to)).collect()
     }
 
     pub(super) fn background_mean(&self, days: f64) -> f64 {
         self.background.mean * days / self.background_days
     }
 
-    /// Law of demand within `days`: the slots' with their common factor, and the background.
-    pub(super) fn demand(&self, days: f64, common: f64) -> Result<DemandLaw, demand::Error> {
-        self.demand_between(0.0, days, common)
+    /// Law of demand until the decision after one on day `from` could arrive: the slots' with their common factor, and the
+    /// background; where `lead` is not certain, the mixture over its lengths (section 5.10).
+    pub(super) fn demand(&self, from: f64, lead: LeadTime, common: f64) -> Result<DemandLaw, demand::Error> {
+        let within = |days: f64| self.demand_within(from, days + self.review_days, common);
+        match lead.lengths().as_slice() {
+            [(days, _)] => within(*days),
+            lengths => {
+                let laws = lengths.iter().map(|&(days, weight)| Ok((weight, within(days)?)));
+                Ok(DemandLaw::mixture(&laws.collect::<Result<Vec<_>, demand::Error>>()?))
+            }
+        }
     }
 
-    /// The same between two days from now.
-    pub(super) fn demand_between(&self, from: f64, to: f64, common: f64) -> Result<DemandLaw, demand::Error> {
-        Ok(common_factor(&self.trials(from, to), common)?.convolve(&self.background_over(to - from)?))
+    /// Law of demand in so many days from day `from` on.
+    pub(super) fn demand_within(&self, from: f64, days: f64, common: f64) -> Result<DemandLaw, demand::Error> {
+        Ok(common_factor(&self.trials(from, from + days), common)?.convolve(&self.background_over(days)?))
     }
 
     pub(super) fn background_over(&self, days: f64) -> Result<DemandLaw, demand::Error> {
@@ -90,21 +98,9 @@ impl<'a> Cell<'a> {
         wait_days: f64,
     ) -> CellCost {
         let options = input.options;
-        let (mut weight, mut waiting) = (0.0, 0.0);
-        for slot in &self.slots {
-            // The floor gives devices with no probability at all the same say, so that the price is never 0 / 0.
-            let p = slot.survival.window_probability(0.0, self.window_days).max(1e-9);
-            let contract = slot.contract.as_ref().and_then(|contract| network.contracts.get(contract));
-            let cost = contract.map_or(0.0, |contract| {
-                let missed = wait_days * 24.0 > contract.resolve_hours;
-                let penalty = if missed { contract.miss_penalty.unwrap_or(0.0) } else { 0.0 };
-                contract.downtime_cost_per_day.unwrap_or(0.0) * wait_days + penalty
-            });
-            weight += p;
-            waiting += p * cost;
-        }
-        let emergency = options.emergency_cost + self.way.cost_out;
-        let shortage = emergency + if weight > 0.0 { waiting / weight } else { 0.0 };
+        let slots =
+            self.slots.iter().map(|slot| (self.weight(slot), network.waiting_cost(slot.contract.as_ref(), wait_days)));
+        let shortage = self.emergency(options) + weighted_mean(slots);
         let holding = Holding {
             unit_cost,
             rate_per_year: options.holding_rate_per_year,
@@ -116,10 +112,73 @@ impl<'a> Cell<'a> {
         CellCost { holding: holding.cost(), shortage }
     }
 
+    /// What it costs to bring a piece at once, whoever waits for it.
+    fn emergency(&self, options: &PlanOptions) -> f64 {
+        options.emergency_cost + self.way.cost_out
+    }
+
+    /// How much a slot's contract counts in the price of a shortage. The floor gives devices with no probability at all the same
+    /// say, so that the price is never 0 / 0.
+    fn weight(&self, slot: &SlotForecast) -> f64 {
+        slot.survival.window_probability(0.0, self.window_days).max(1e-9)
+    }
+
+    /// How many pieces each lesser contract must leave on the shelf to those whose wait costs more (section 5.6); contracts that may
+    /// take the last piece are not named. Contracts in order of what their wait costs, the dearest first.
+    ///
+    /// # Errors
+    /// As [`Cell::demand`].
+    pub(super) fn critical_levels(
+        &self,
+        input: &PlanInput<'_>,
+        network: &Network<'_>,
+        holding: f64,
+        common: f64,
+    ) -> Result<Vec<CriticalLevel>, demand::Error> {
+        let mut classes: BTreeMap<Option<&ContractId>, (f64, Vec<&SlotForecast>)> = BTreeMap::new();
+        for slot in &self.slots {
+            let contract = slot.contract.as_ref();
+            let class = || (network.waiting_cost(contract, self.lead.days), Vec::new());
+            classes.entry(contract).or_insert_with(class).1.push(slot);
+        }
+        let mut classes: Vec<_> = classes.into_iter().collect();
+        classes.sort_by(|(_, (a, _)), (_, (b, _))| b.total_cmp(a));
+        let mut levels = Vec::new();
+        for (contract, (price, _)) in &classes {
+            let dearer = classes.iter().map(|(_, class)| class).take_while(|(above, _)| above > price);
+            let above: Vec<(f64, &SlotForecast)> =
+                dearer.flat_map(|(price, slots)| slots.iter().map(move |slot| (*price, *slot))).collect();
+            if above.is_empty() {
+                continue;
+            }
+            let trials: Vec<Trial> = above.iter().map(|(_, slot)| trial(slot, 0.0, self.window_days)).collect();
+            let demand = common_factor(&trials, common)?;
+            let waiting = weighted_mean(above.iter().map(|(price, slot)| (self.weight(slot), *price)));
+            let shortage = self.emergency(input.options) + waiting;
+            let lesser = self.emergency(input.options) + price;
+            // gamma falls, so the pieces that are worth more to those above come first.
+            let keep = (0..).take_while(|&y| CellCost { holding, shortage }.gain_of_next(&demand, y) > lesser).count();
+            let keep = u32::try_from(keep).unwrap_or(u32::MAX);
+            levels.extend((keep > 0).then(|| CriticalLevel { contract: contract.cloned(), keep }));
+        }
+        Ok(levels)
+    }
+
     /// Slots and their probability within `days`, for the reasons of a proposal.
     pub(super) fn likely(&self, days: f64) -> impl Iterator<Item = (f64, &'a SlotForecast)> + '_ {
         self.slots.iter().map(move |&slot| (slot.survival.window_probability(0.0, days), slot))
     }
+}
+
+fn trial(slot: &SlotForecast, from: f64, to: f64) -> Trial {
+    Trial { probability: slot.survival.window_probability(from, to).clamp(0.0, 1.0), quantity: slot.quantity }
+}
+
+/// Mean of the second numbers, weighted by the first; 0 of none.
+fn weighted_mean(values: impl Iterator<Item = (f64, f64)>) -> f64 {
+    let (weights, sum) =
+        values.fold((0.0, 0.0), |(weights, sum), (weight, value)| (weights + weight, sum + weight * value));
+    if weights > 0.0 { sum / weights } else { 0.0 }
 }
 
 /// The most likely slots as reasons: a few in any case, then those that are likely at all.

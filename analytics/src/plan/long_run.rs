@@ -1,7 +1,8 @@
 //! Demand in the long run: what each depot takes of each part a day, and how long its network takes to bring it again.
 //!
 //! The same records, priors and network as the daily plan, but without today's signals: each slot counts with the rate of its
-//! class, and consumption that no device explains with its forecast (section 3).
+//! class, and consumption that no device explains with its forecast (section 3). Demand for a part that another one replaces counts for
+//! the newest of them, which is the one that is bought (section 5.4).
 
 use std::collections::BTreeMap;
 
@@ -107,7 +108,7 @@ pub fn long_run(input: &LongRunInput<'_>) -> Result<(Vec<LongRunPart>, Vec<Rejec
             .collect();
         let cell = LongRunCell {
             depot: depot.clone(),
-            order_days: (hub != depot).then(|| network.way(hub, depot).days),
+            order_days: (hub != depot).then(|| network.way(hub, depot).lead.days),
             rate_per_day: promises.iter().map(|promise| promise.rate_per_day).sum(),
             promises,
         };
@@ -164,7 +165,7 @@ fn add_slots<'a>(
                 let class = classes.get(kind).into_iter().flatten().filter(of_model).copied();
                 class_rate(class, &slot.component, input.at).1
             });
-            let cell = demand.entry((&slot.part, &device.depot)).or_default();
+            let cell = demand.entry((network.newest(&slot.part), &device.depot)).or_default();
             *cell.entry(days.to_bits()).or_default() += rate * f64::from(slot.quantity);
         }
     }
@@ -189,7 +190,8 @@ fn add_consumption<'a>(
         for &depot in &network.depots {
             let rate = background(input.at, depot, &rows, period.millis().max(1)).mean / period.days();
             if rate > 0.0 {
-                *demand.entry((part, depot)).or_default().entry(0.0_f64.to_bits()).or_default() += rate;
+                let cell = demand.entry((network.newest(part), depot)).or_default();
+                *cell.entry(0.0_f64.to_bits()).or_default() += rate;
             }
         }
     }

@@ -1,13 +1,13 @@
-//! The network of depots as a plan uses it: each depot with its hub and the lanes between them.
+//! The network as a plan uses it: each depot with its hub, the lanes between them, and which part replaces which.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use harbinger_core::{
     ContractId, DepotId, PartId,
-    fleet::{Contract, Echelon, Fleet, Lane, Part},
+    fleet::{Contract, Echelon, Fleet, Lane, Part, circles_of_successors},
 };
 
-use super::quality::Counter;
+use super::{lead_time::LeadTime, quality::Counter};
 
 /// Lookups over a fleet; everything in them can be calculated with.
 pub(super) struct Network<'a> {
@@ -17,13 +17,15 @@ pub(super) struct Network<'a> {
     lanes: BTreeMap<(&'a DepotId, &'a DepotId), &'a Lane>,
     /// Hub of each depot that has one; a hub is its own.
     hubs: BTreeMap<&'a DepotId, &'a DepotId>,
+    /// The part that replaces each one that has one; no chain of them leads round in a circle.
+    successors: BTreeMap<&'a PartId, &'a PartId>,
 }
 
 /// The way from a depot's hub to the depot.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Way {
-    /// O: order and ship time in days; 0 at the hub itself.
-    pub(super) days: f64,
+    /// O: order and ship time; none at the hub itself.
+    pub(super) lead: LeadTime,
     /// tau_0: transport of a piece there.
     pub(super) cost_out: f64,
     /// tau_r: transport of a piece back; as there where no lane leads back.
@@ -36,16 +38,23 @@ impl<'a> Network<'a> {
         let amount_or_none = |value: Option<f64>| value.is_none_or(amount);
         let mut parts = BTreeMap::new();
         for part in &fleet.parts {
-            if amount(part.unit_cost) && amount_or_none(part.supplier_lead_days) {
+            let keeps = part.shelf_life_days.is_none_or(|life| life.is_finite() && life > 0.0);
+            if amount(part.unit_cost) && amount_or_none(part.supplier_lead_days) && keeps {
                 parts.insert(&part.part, part);
             } else {
-                quality.reject("part", "cost or lead time is negative or no number", || part.part.to_string());
+                quality
+                    .reject("part", "cost, lead time or shelf life is negative or no number", || part.part.to_string());
             }
         }
         let mut lanes = BTreeMap::new();
         for lane in &fleet.lanes {
             if amount(lane.days) && amount_or_none(lane.cost_per_piece) && amount_or_none(lane.fixed_cost) {
                 lanes.insert((&lane.from, &lane.to), lane);
+                if lane.days_p95.is_some_and(|late| late.is_nan() || late < lane.days) {
+                    quality.reject("lane", "95 % of its days is below their mean, planned by the mean", || {
+                        format!("{} to {}", lane.from, lane.to)
+                    });
+                }
             } else {
                 quality.reject("lane", "days or cost is negative or no number", || {
                     format!("{} to {}", lane.from, lane.to)
@@ -77,7 +86,23 @@ impl<'a> Network<'a> {
                 None => quality.reject("depot", "no lane from a hub", || depot.to_string()),
             }
         }
-        Self { parts, depots, contracts, lanes, hubs }
+        let successors = successors(fleet, &parts, quality);
+        Self { parts, depots, contracts, lanes, hubs, successors }
+    }
+
+    /// The part that replaces a part.
+    pub(super) fn next(&self, part: &PartId) -> Option<&'a PartId> {
+        self.successors.get(part).copied()
+    }
+
+    /// The part that replaces a part and whatever replaced it since; the part itself where nothing does.
+    pub(super) fn newest(&self, part: &'a PartId) -> &'a PartId {
+        self.later(part).last().unwrap_or(part)
+    }
+
+    /// The parts that replace a part, the next first.
+    pub(super) fn later(&self, part: &'a PartId) -> impl Iterator<Item = &'a PartId> + '_ {
+        std::iter::successors(self.next(part), |next| self.next(next))
     }
 
     /// The hub that serves a depot.
@@ -95,6 +120,15 @@ impl<'a> Network<'a> {
         self.hubs.iter().filter(move |(_, of)| **of == hub).map(|(depot, _)| *depot)
     }
 
+    /// What it costs that a device under a contract waits so many days: downtime, and the penalty where the promise is missed; nothing
+    /// where no contract is known.
+    pub(super) fn waiting_cost(&self, contract: Option<&ContractId>, wait_days: f64) -> f64 {
+        let Some(contract) = contract.and_then(|contract| self.contracts.get(contract)) else { return 0.0 };
+        let missed = wait_days * 24.0 > contract.resolve_hours;
+        let penalty = if missed { contract.miss_penalty.unwrap_or(0.0) } else { 0.0 };
+        contract.downtime_cost_per_day.unwrap_or(0.0) * wait_days + penalty
+    }
+
     /// The lane from one depot to another.
     pub(super) fn lane(&self, from: &DepotId, to: &DepotId) -> Option<&'a Lane> {
         self.lanes.get(&(from, to)).copied()
@@ -106,6 +140,27 @@ impl<'a> Network<'a> {
         let out = self.lanes.get(&(hub, depot));
         let cost_out = cost(out).unwrap_or(0.0);
         let cost_back = cost(self.lanes.get(&(depot, hub))).unwrap_or(cost_out);
-        Way { days: out.map_or(0.0, |lane| lane.days), cost_out, cost_back }
+        Way { lead: out.map_or(LeadTime::NONE, |lane| LeadTime::of(lane)), cost_out, cost_back }
     }
+}
+
+/// Which part replaces which, without those that are not there and those whose chain leads round in a circle.
+fn successors<'a>(
+    fleet: &'a Fleet,
+    parts: &BTreeMap<&'a PartId, &'a Part>,
+    quality: &mut Counter,
+) -> BTreeMap<&'a PartId, &'a PartId> {
+    let circles = circles_of_successors(&fleet.parts);
+    let mut known = BTreeMap::new();
+    for (&part, of) in parts {
+        let Some(successor) = &of.successor else { continue };
+        if circles.contains(part) {
+            quality.reject("part", "its successors lead round in a circle, planned without them", || part.to_string());
+        } else if !parts.contains_key(successor) {
+            quality.reject("part", "its successor is not known, planned without it", || part.to_string());
+        } else {
+            known.insert(part, successor);
+        }
+    }
+    known
 }

@@ -6,8 +6,7 @@ use std::collections::BTreeMap;
 
 use super::{DepotId, PartId, PurchaseProposal, TransferKind, TransferProposal, Verdict, network::Network, part::Seen};
 use crate::{
-    demand::DemandLaw,
-    inventory::CellCost,
+    inventory::Valuation,
     placement::{Cell, allocate_budget, order_quantity, pieces_per_cell},
 };
 
@@ -23,9 +22,8 @@ pub(super) struct Sent {
 /// A purchase before the budget is divided.
 pub(super) struct Bought {
     pub(super) proposal: PurchaseProposal,
-    /// Demand of the system until the supplier delivers.
-    pub(super) demand: DemandLaw,
-    pub(super) price: CellCost,
+    /// Demand of the system until the supplier delivers, and its prices.
+    pub(super) value: Valuation,
     /// Position of the system less the spatial reserve.
     pub(super) usable: i64,
     pub(super) unit_cost: f64,
@@ -71,14 +69,23 @@ pub(super) fn pay_for_lanes(sent: Vec<Sent>, network: &Network<'_>, cells: &mut 
         places.insert((report.part.clone(), report.depot.clone()), place);
     }
     for (held, _) in sent.iter().zip(&waiting).filter(|(_, waits)| **waits) {
-        let TransferProposal { part, from, to, quantity, .. } = &held.proposal;
-        let at = |depot: &DepotId| places.get(&(part.clone(), depot.clone())).copied();
-        if let Some(place) = at(to) {
+        let TransferProposal { part, from, to, quantity, substitutes_for, .. } = &held.proposal;
+        let at = |part: &PartId, depot: &DepotId| places.get(&(part.clone(), depot.clone())).copied();
+        if let Some(place) = at(part, to) {
             cells[place].report.sent -= quantity;
+            if substitutes_for.is_some() {
+                cells[place].report.substitutes -= quantity;
+            } else {
+                cells[place].report.verdict = Verdict::ShipmentWaits;
+            }
+            cells[place].reckon();
+        }
+        if let Some(place) = substitutes_for.as_ref().and_then(|served| at(served, to)) {
+            cells[place].report.substituted -= quantity;
             cells[place].report.verdict = Verdict::ShipmentWaits;
             cells[place].reckon();
         }
-        if let Some(place) = at(from) {
+        if let Some(place) = at(part, from) {
             cells[place].report.taken -= quantity;
             cells[place].reckon();
         }
@@ -95,7 +102,12 @@ pub(super) fn keep_to_budget(bought: Vec<Bought>, budget: Option<f64>) -> Vec<Pu
     };
     let cells: Vec<Cell<'_>> = bought
         .iter()
-        .map(|bought| Cell { demand: &bought.demand, cost: bought.price, position: bought.usable, transport: 0.0 })
+        .map(|bought| Cell {
+            demand: &bought.value.demand,
+            cost: bought.value.cost,
+            position: bought.usable,
+            transport: 0.0,
+        })
         .collect();
     let unit_costs: Vec<f64> = bought.iter().map(|bought| bought.unit_cost).collect();
     let given = allocate_budget(&cells, &unit_costs, budget);
@@ -115,7 +127,7 @@ pub(super) fn keep_to_budget(bought: Vec<Bought>, budget: Option<f64>) -> Vec<Pu
             continue;
         }
         left -= f64::from(quantity) * bought.unit_cost;
-        let cost_if_bought = bought.price.of_position(&bought.demand, bought.usable + i64::from(quantity));
+        let cost_if_bought = bought.value.of_position(bought.usable + i64::from(quantity));
         kept.push(PurchaseProposal {
             quantity,
             cost: bought.unit_cost * f64::from(quantity),

@@ -10,8 +10,11 @@ use crate::{
     inventory::CellCost,
 };
 
+mod classes;
 mod long_run;
 mod moves;
+mod perishables;
+mod substitution;
 
 fn part_id(name: &str) -> PartId {
     PartId::parse(name).unwrap()
@@ -33,6 +36,7 @@ fn part(name: &str) -> Part {
         pack_size: None,
         minimum_order: None,
         successor: None,
+        shelf_life_days: None,
     }
 }
 
@@ -241,7 +245,7 @@ fn bad_records_are_rejected_and_counted() {
             ("forecast", "unknown depot", 1),
             ("forecast", "unknown part", 1),
             ("lane", "days or cost is negative or no number", 1),
-            ("part", "cost or lead time is negative or no number", 1),
+            ("part", "cost, lead time or shelf life is negative or no number", 1),
             ("stock", "negative or absurd count", 1),
             ("stock", "stock given twice", 1),
             ("stock", "unknown depot", 1),

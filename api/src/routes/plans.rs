@@ -1,9 +1,10 @@
-//! The plan: the latest, the one that stood then, or a new one; and the demand that it expects.
+//! The plan: the latest, the one that stood then, or a new one; the demand that it expects; what plans in shadow would have done.
 
 use axum::{Json as Answer, extract::State, http::StatusCode};
 use harbinger_core::{DepotId, PartId, Timestamp};
 use harbinger_store::ledger::{
     audit,
+    kpi::{self, WouldHaveBeen},
     plans::{self, PlanRow},
 };
 use serde::{Deserialize, Serialize};
@@ -146,7 +147,84 @@ async fn demand(
     Ok(Answer(Page::whole(items)))
 }
 
+/// A span of event time.
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
+struct Span {
+    /// First instant inside.
+    #[param(value_type = Option<String>, format = DateTime)]
+    from: Option<Timestamp>,
+    /// First instant after.
+    #[param(value_type = Option<String>, format = DateTime)]
+    to: Option<Timestamp>,
+}
+
+/// What plans in shadow would have done, beside what happened.
+#[derive(Debug, Serialize, ToSchema)]
+struct ShadowPlansView {
+    /// Plans in shadow, those of the span.
+    plans: u64,
+    /// Replacements that took a part, from the first of these plans on.
+    replacements: u64,
+    /// Replacements whose pieces all lay on the shelf of the device's own depot.
+    at_once: u64,
+    /// `at_once` over `replacements`; null without any.
+    fill_rate: Option<f64>,
+    /// Replacements that lacked pieces, all of which would have lain there.
+    more_at_once: u64,
+    /// Both over `replacements`: the fill rate that would have been.
+    would_be_fill_rate: Option<f64>,
+    /// Pieces that would have been sent from hubs.
+    sent: u64,
+    /// Pieces of them that no replacement would have used by the end of the span.
+    unused: u64,
+    /// What sending them would have cost.
+    transport_cost: f64,
+    /// Pieces that would have been bought.
+    bought: u64,
+    /// What they would have cost.
+    purchase_cost: f64,
+}
+
+impl From<WouldHaveBeen> for ShadowPlansView {
+    fn from(told: WouldHaveBeen) -> Self {
+        let share = |part: u64| (told.replacements > 0).then(|| part as f64 / told.replacements as f64);
+        Self {
+            plans: told.plans,
+            replacements: told.replacements,
+            at_once: told.at_once,
+            fill_rate: share(told.at_once),
+            more_at_once: told.more_at_once,
+            would_be_fill_rate: share(told.at_once + told.more_at_once),
+            sent: told.sent,
+            unused: told.unused,
+            transport_cost: told.transport_cost,
+            bought: told.bought,
+            purchase_cost: told.purchase_cost,
+        }
+    }
+}
+
+/// What plans in shadow would have done (`plan.shadow` in the configuration)
+#[utoipa::path(
+    get, path = "/plan/shadow", tag = "plan", params(Span), security(("key" = ["read"])),
+    responses((status = 200, body = ShadowPlansView))
+)]
+async fn shadow(
+    caller: Caller<Read>,
+    State(state): State<ApiState>,
+    Query(span): Query<Span>,
+) -> Result<Answer<ShadowPlansView>> {
+    let mut connection = state.ledger.read().await?;
+    let range = super::range(span.from, span.to);
+    let (plans, uses) = kpi::shadow_plans(&mut connection, &caller.tenant, range).await?;
+    drop(connection);
+    let told = tokio::task::spawn_blocking(move || kpi::would_have_been(&plans, &uses)).await;
+    Ok(Answer(told.map_err(|error| Error::internal("reckon what plans would have done", &error))?.into()))
+}
+
 /// The routes of plans.
 pub(crate) fn routes() -> OpenApiRouter<ApiState> {
-    OpenApiRouter::new().routes(routes!(get_plan, run_plan)).routes(routes!(demand))
+    OpenApiRouter::new().routes(routes!(get_plan, run_plan)).routes(routes!(demand)).routes(routes!(shadow))
 }

@@ -1,7 +1,10 @@
 //! Results of a span: service, stock, forecasts and moves, as a whole and in groups.
 
 use axum::http::Method;
-use harbinger_store::ledger::orders::{self, PartUse};
+use harbinger_store::ledger::{
+    orders::{self, PartUse},
+    plans::{self, PlanRow},
+};
 use serde_json::{Value, json};
 
 use crate::world::{NOW, World, at, request, tenant};
@@ -83,6 +86,38 @@ async fn results_are_told_by_month_region_and_class_within_a_span() {
         world.get("/api/v1/kpi").await.expect(200).get("results").is_none(),
         "a page that asks often reads no plans"
     );
+}
+
+/// Four days ago a plan in shadow wanted a piece at north; the third replacement, that found nothing, would have had it.
+#[tokio::test]
+async fn plans_in_shadow_tell_what_would_have_been() {
+    let world = served().await;
+    let none = world.get("/api/v1/plan/shadow").await.expect(200);
+    assert_eq!(
+        (&none["plans"], &none["replacements"], &none["would_be_fill_rate"]),
+        (&json!(0), &json!(0), &Value::Null)
+    );
+    let transfer = json!({
+        "part": "fan-part", "kind": "forward", "from": "hub", "to": "acme-north", "quantity": 1, "cost": 5.0
+    });
+    let mut tx = world.ledger.write().await.unwrap();
+    let plan = PlanRow {
+        plan_id: "pln_shadow".to_owned(),
+        as_of: at(NOW - 5 * DAY),
+        degraded: false,
+        body: json!({ "shadow": true, "transfers": [transfer], "purchases": [], "cells": [] }),
+        created_wall: at(NOW),
+    };
+    plans::insert(&mut tx, &tenant("acme"), &plan).await.unwrap();
+    tx.commit().await.unwrap();
+    let told = world.get("/api/v1/plan/shadow").await.expect(200);
+    let expected = json!({
+        "plans": 1, "replacements": 2, "at_once": 1, "fill_rate": 0.5, "more_at_once": 1, "would_be_fill_rate": 1.0,
+        "sent": 1, "unused": 0, "transport_cost": 5.0, "bought": 0, "purchase_cost": 0.0,
+    });
+    assert_eq!(told, expected);
+    let later = world.get(&format!("/api/v1/plan/shadow?from={}", at(NOW - 4 * DAY))).await.expect(200);
+    assert_eq!((&later["plans"], &later["replacements"]), (&json!(0), &json!(0)));
 }
 
 #[tokio::test]

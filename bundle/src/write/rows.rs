@@ -163,6 +163,7 @@ table!(Part, "parts", grows false, |row| {
     optional "pack_size" Count: row.pack_size,
     optional "minimum_order" Count: row.minimum_order,
     optional "successor" Text: row.successor.as_ref(),
+    optional "shelf_life_days" Number: row.shelf_life_days,
 });
 
 table!(Depot, "depots", grows false, |row| {

@@ -8,6 +8,8 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Plan {
+    /// Plans are made and kept, and nothing is proposed: `GET /api/v1/plan/shadow` tells what they would have done.
+    pub(crate) shadow: bool,
     /// Most money that a plan spends on purchases; without bound where left out.
     pub(crate) purchase_budget: Option<f64>,
     /// Share of a piece's cost that a year on the shelf costs.
@@ -36,7 +38,16 @@ impl Default for Plan {
             supplier_lead,
             ..
         } = PlanOptions::default();
-        Self { purchase_budget, holding_rate_per_year, emergency_cost, settle, keep, move_margin, supplier_lead }
+        Self {
+            shadow: false,
+            purchase_budget,
+            holding_rate_per_year,
+            emergency_cost,
+            settle,
+            keep,
+            move_margin,
+            supplier_lead,
+        }
     }
 }
 

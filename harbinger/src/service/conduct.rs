@@ -59,16 +59,22 @@ const PRUNE_EVERY: StdDuration = StdDuration::from_secs(3600);
 /// Pause after a cycle that failed, so that a full disk is not hammered.
 const AFTER_FAILURE: StdDuration = StdDuration::from_secs(5);
 
-/// Which orders need no person.
+/// What becomes of what a plan wants: whether it is proposed, and which orders need no person.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Policy {
+    /// Plans are kept, and propose nothing.
+    shadow: bool,
     transfers_up_to: f64,
     purchases_up_to: f64,
 }
 
 impl Policy {
-    pub(super) fn of(orders: &config::Orders) -> Self {
-        Self { transfers_up_to: orders.approve_transfers_up_to, purchases_up_to: orders.approve_purchases_up_to }
+    pub(super) fn of(orders: &config::Orders, plan: &config::Plan) -> Self {
+        Self {
+            shadow: plan.shadow,
+            transfers_up_to: orders.approve_transfers_up_to,
+            purchases_up_to: orders.approve_purchases_up_to,
+        }
     }
 
     /// `value`: what the pieces of the order are worth.
@@ -334,15 +340,22 @@ impl Conductor {
 
     async fn keep_plan(&self, tx: &mut Connection, tenant: &TenantId, plan: &Plan) -> Result<String, Error> {
         let plan_id = new_id("pln");
+        let mut body = serde_json::to_value(plan)?;
+        // In shadow what was proposed before is cancelled, too: no plan stands behind it any more.
+        let mut wanted = plan.orders();
+        if self.policy.shadow {
+            body["shadow"] = json!(true);
+            wanted.clear();
+        }
         let row = PlanRow {
             plan_id: plan_id.clone(),
             as_of: plan.as_of,
             degraded: plan.data_quality.degraded,
-            body: serde_json::to_value(plan)?,
+            body,
             created_wall: self.clock.now(),
         };
         plans::insert(tx, tenant, &row).await?;
-        let proposed = orders::propose(tx, tenant, &plan_id, plan.as_of, &plan.orders()).await?;
+        let proposed = orders::propose(tx, tenant, &plan_id, plan.as_of, &wanted).await?;
         for order in &proposed.added {
             self.tell_order(tx, tenant, order, "proposed", plan.as_of).await?;
         }

@@ -21,6 +21,7 @@ mod fixture;
 mod forecasts;
 mod results;
 mod service;
+mod shadow;
 mod shelf;
 
 pub use churn::Churn;
@@ -30,6 +31,7 @@ pub use facts::{Expected, Facts, Moved, Shipment, UseFact};
 pub use forecasts::Forecast;
 pub use results::{By, Group, Results, results};
 pub use service::Service;
+pub use shadow::{Asked, ShadowPlan, WouldHaveBeen, shadow_plans, would_have_been};
 pub use shelf::Stock;
 
 /// `part` over `of`; `None` where there is nothing.

@@ -60,6 +60,15 @@ pub trait Record: Sized + Send + Sync + 'static {
     fn check(&self, _tenant: &TenantId) -> Result<(), String> {
         Ok(())
     }
+    /// Whether [`Record::check_table`] looks at all rows together.
+    const CHECKS_TABLE: bool = false;
+    /// What is wrong with all rows of a tenant together, once some are written.
+    ///
+    /// # Errors
+    /// In words.
+    fn check_table(_rows: &[Self]) -> Result<(), String> {
+        Ok(())
+    }
     /// Writes the columns in their order.
     fn write(&self, values: &mut Values<'_>);
     /// Reads the columns.
@@ -115,6 +124,10 @@ pub async fn upsert<R: Record>(connection: &mut Connection, tenant: &TenantId, r
     .await?;
     for reference in R::references() {
         check_reference(connection, tenant, &rows, &reference).await?;
+    }
+    if R::CHECKS_TABLE {
+        let all: Vec<R> = list(connection, tenant, None, usize::MAX).await?;
+        R::check_table(&all).map_err(|reason| Error::Conflict { reason })?;
     }
     Ok(())
 }

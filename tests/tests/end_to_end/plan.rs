@@ -1,8 +1,8 @@
-//! `harbinger plan`: the daily plan of a bundle, the same for any number of threads and whatever came later.
+//! `harbinger plan`: the daily plan of a bundle, the same for any number of threads and whatever came later; and plans in shadow.
 
-use std::{fmt::Write, path::Path};
+use std::{fmt::Write, path::Path, time::Duration};
 
-use harbinger_tests::server::{harbinger, harbinger_with};
+use harbinger_tests::server::{SCOPES, Server, harbinger, harbinger_with, until};
 use serde_json::Value;
 
 /// A hub and two depots with lanes between them and back; north takes two fans a week, south has fans that nobody takes.
@@ -84,4 +84,32 @@ fn a_plan_that_cannot_be_made_is_told() {
     assert!(harbinger(&["train", fleet.argument(), "--out", model]).unwrap().status.success());
     let early = ["--at", "2001-01-01T00:00:00Z", "--out", "x"];
     refused(&[&["plan", fleet.argument(), "--models", model], &early[..]].concat(), 1, "which is after");
+}
+
+/// A season can be watched before anything moves.
+#[test]
+fn plans_in_shadow_are_kept_and_propose_nothing() {
+    let data = tempfile::tempdir().unwrap();
+    let server = Server::start(data.path(), &[("ANALYTICS__EVERY", "6h"), ("PLAN__SHADOW", "true")]).unwrap();
+    crate::fleet::import(&server, &crate::fleet::small("acme", 1, 12), "acme");
+    let client = server.client(&server.key("acme", SCOPES).unwrap());
+    let wants_something = || {
+        let answer = client.get("/api/v1/plan")?;
+        if answer.status != 200 {
+            return Ok(None);
+        }
+        let plan = answer.json()?["plan"].clone();
+        let wanted = list(&plan, "transfers").len() + list(&plan, "purchases").len();
+        Ok((wanted > 0).then_some(plan))
+    };
+    let plan = until(Duration::from_secs(180), "a plan that wants something", wants_something).unwrap();
+    assert_eq!(plan["shadow"], true);
+    for orders in ["/api/v1/transfers", "/api/v1/purchases"] {
+        assert_eq!(client.items(orders).unwrap(), [Value::Null; 0], "{orders}");
+    }
+    let told = client.get("/api/v1/plan/shadow").unwrap().json().unwrap();
+    assert!(
+        told["plans"].as_u64().unwrap() > 0 && told["sent"].as_u64().unwrap() + told["bought"].as_u64().unwrap() > 0,
+        "{told}"
+    );
 }

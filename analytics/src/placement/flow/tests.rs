@@ -22,7 +22,11 @@ fn example_laws() -> [DemandLaw; 3] {
 fn place(demand: &DemandLaw, shortage: f64, on_hand: u32) -> Place<'_> {
     let cost = CellCost { holding: 12.0, shortage };
     let cell = Cell { demand, cost, position: i64::from(on_hand), transport: 0.0 };
-    Place { cell, movable: on_hand, keeps_for_nothing: false }
+    Place { cell, movable: on_hand, bound: 0, keeps_for_nothing: false }
+}
+
+fn lane(from: usize, to: usize, cost: f64) -> Lane {
+    Lane { from, to, cost, in_place: false }
 }
 
 /// Cost of all places after moves, and of the moves.
@@ -47,7 +51,7 @@ fn example_9_9_lateral_move() {
     let between = [[0.0, 6.0, 20.0], [6.0, 0.0, 9.0], [20.0, 9.0, 0.0]];
     let mut lanes = Vec::new();
     for (from, costs) in between.iter().enumerate() {
-        lanes.extend(costs.iter().enumerate().map(|(to, &cost)| Lane { from, to, cost }));
+        lanes.extend(costs.iter().enumerate().map(|(to, &cost)| lane(from, to, cost)));
     }
     let found = moves(&places, &lanes);
     assert_eq!(found, [Move { from: 0, to: 1, pieces: 1 }]);
@@ -64,16 +68,34 @@ fn example_9_9_lateral_move() {
 fn a_piece_comes_from_where_it_costs_least() {
     let law = law(&[0.9], 0.0);
     let idle = poisson(0.0).unwrap();
-    let lanes = [Lane { from: 0, to: 1, cost: 0.0 }, Lane { from: 2, to: 1, cost: 30.0 }];
+    let lanes = [lane(0, 1, 0.0), lane(2, 1, 30.0)];
     let with = |at_hub: u32| {
         let hub = Place { keeps_for_nothing: true, ..place(&idle, 0.0, at_hub) };
         moves(&[hub, place(&law, 400.0, 0), place(&idle, 400.0, 1)], &lanes)
     };
     assert_eq!(with(1), [Move { from: 0, to: 1, pieces: 1 }]);
     assert_eq!(with(0), [Move { from: 2, to: 1, pieces: 1 }]);
-    let nowhere = [Lane { from: 7, to: 1, cost: 0.0 }, Lane { from: 0, to: 9, cost: 0.0 }];
+    let nowhere = [lane(7, 1, 0.0), lane(0, 9, 0.0)];
     assert_eq!(moves(&[place(&idle, 400.0, 1), place(&law, 400.0, 0)], &nowhere), []);
     assert_eq!(moves(&[], &lanes), []);
+}
+
+/// A bound piece serves the other part on its shelf where that is needed more, and goes nowhere else.
+#[test]
+fn a_bound_piece_serves_another_part_in_place_only() {
+    let (needed, idle) = (law(&[0.9], 0.0), poisson(0.0).unwrap());
+    let with = |in_place: bool, cost: f64| {
+        let newer = Place { movable: 0, bound: 2, ..place(&idle, 400.0, 2) };
+        moves(&[newer, place(&needed, 400.0, 0)], &[Lane { in_place, ..lane(0, 1, cost) }])
+    };
+    assert_eq!(with(true, 5.0), [Move { from: 0, to: 1, pieces: 1 }]);
+    assert_eq!(with(false, 5.0), []);
+    assert_eq!(with(true, 500.0), []);
+    // Pieces of both origins that go one way are one move.
+    let both = Place { movable: 1, bound: 1, ..place(&idle, 400.0, 2) };
+    let two = law(&[0.9, 0.9], 0.0);
+    let found = moves(&[both, place(&two, 400.0, 0)], &[Lane { in_place: true, ..lane(0, 1, 0.0) }]);
+    assert_eq!(found, [Move { from: 0, to: 1, pieces: 2 }]);
 }
 
 /// Three places with up to two pieces each and all lanes: how many ways can go how many pieces.
@@ -124,7 +146,7 @@ proptest! {
         let laws: Vec<DemandLaw> = drawn.iter().map(|(p, mean, ..)| law(p, *mean)).collect();
         let places = places(&drawn, &laws);
         let pairs = [(0, 1), (0, 2), (1, 0), (1, 2), (2, 0), (2, 1)];
-        let lanes: Vec<Lane> = pairs.into_iter().zip(costs).map(|((from, to), cost)| Lane { from, to, cost }).collect();
+        let lanes: Vec<Lane> = pairs.into_iter().zip(costs).map(|((from, to), cost)| lane(from, to, cost)).collect();
         let ours = cost(&places, &lanes, &moves(&places, &lanes));
         for plan in every_plan(&places) {
             prop_assert!(ours <= cost(&places, &lanes, &plan) + 1e-7, "{plan:?}");
@@ -143,7 +165,7 @@ proptest! {
         let mut all = places(&drawn, &laws);
         let cells: Vec<Cell<'_>> = all.iter().map(|place| place.cell).collect();
         all.push(Place { keeps_for_nothing: true, ..place(&idle, 0.0, available) });
-        let lanes: Vec<Lane> = (0..cells.len()).map(|to| Lane { from: cells.len(), to, cost: 0.0 }).collect();
+        let lanes: Vec<Lane> = (0..cells.len()).map(|to| lane(cells.len(), to, 0.0)).collect();
         let mut found = vec![0; cells.len()];
         for one in moves(&all, &lanes) {
             found[one.to] = one.pieces;

@@ -126,3 +126,14 @@ fn a_mended_part_comes_back_from_the_shop() {
     let (_, rejected) = reckon(&fleet, &histories, &[], 1000);
     assert_eq!((rejected[0].record.as_str(), rejected[0].example.as_str()), ("part", "disk"));
 }
+
+#[test]
+fn demand_for_an_older_part_counts_for_the_newest() {
+    let (mut fleet, histories) = with_devices();
+    let (apart, _) = reckon(&fleet, &histories, &[], 1000);
+    fleet.parts[0].successor = Some(part_id("fan"));
+    let (parts, rejected) = reckon(&fleet, &histories, &[], 1000);
+    assert!(rejected.is_empty());
+    assert_eq!((parts.len(), parts[0].part.as_str()), (1, "fan"));
+    close(parts[0].cells[0].rate_per_day, apart[0].cells[0].rate_per_day);
+}

@@ -42,7 +42,7 @@ pub(super) const TABLES: &[Table] = &[
     table!(signals [tenant model signal] unit description low_limit high_limit),
     table!(components [tenant model component] part quantity description),
     table!(parts [tenant part] unit_cost description supplier_lead_days repairable repair_days repair_yield pack_size
-        minimum_order successor),
+        minimum_order successor shelf_life_days),
     table!(depots [tenant depot] echelon region latitude longitude timezone),
     table!(lanes [tenant from_depot to_depot] days days_p95 cost_per_piece fixed_cost),
     table!(contracts [tenant contract] respond_hours resolve_hours downtime_cost_per_day miss_penalty),

@@ -150,7 +150,8 @@ impl Facts {
     }
 }
 
-async fn uses(connection: &mut Connection, tenant: &TenantId) -> Result<Vec<UseFact>, Error> {
+/// All replacements, in order of time.
+pub(super) async fn uses(connection: &mut Connection, tenant: &TenantId) -> Result<Vec<UseFact>, Error> {
     // What a use took from its shelf is booked under its id.
     let rows = sqlx::query(
         "SELECT u.ts, u.part, u.depot, u.quantity, u.from_stock, u.predicted, m.quantity AS moved, c.resolve_hours \
@@ -276,17 +277,18 @@ impl PlanBody {
     }
 }
 
+/// Plans of a span in order of time; of those for the same instant the one made last.
+pub(super) const MADE_LAST: &str = "SELECT p.as_of, p.body FROM plans p WHERE p.tenant = $1 AND p.as_of >= $2 \
+     AND p.as_of < $3 AND NOT EXISTS (SELECT 1 FROM plans q WHERE q.tenant = p.tenant AND q.as_of = p.as_of \
+     AND q.plan_id > p.plan_id) ORDER BY p.as_of";
+
 /// Plans are large documents: they are read one after another, and what they expect is all that is kept.
 async fn expected(connection: &mut Connection, tenant: &TenantId, range: TimeRange) -> Result<Vec<Expected>, Error> {
-    let mut rows = sqlx::query(
-        "SELECT p.as_of, p.body FROM plans p WHERE p.tenant = $1 AND p.as_of >= $2 AND p.as_of < $3 \
-         AND NOT EXISTS (SELECT 1 FROM plans q WHERE q.tenant = p.tenant AND q.as_of = p.as_of \
-         AND q.plan_id > p.plan_id) ORDER BY p.as_of",
-    )
-    .bind(tenant.as_str())
-    .bind(range.from.millis())
-    .bind(range.to.millis())
-    .fetch(connection);
+    let mut rows = sqlx::query(MADE_LAST)
+        .bind(tenant.as_str())
+        .bind(range.from.millis())
+        .bind(range.to.millis())
+        .fetch(connection);
     let mut expected = Vec::new();
     while let Some(row) = rows.try_next().await? {
         let body: PlanBody = column::json(&row, "body")?;

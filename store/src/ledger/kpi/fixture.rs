@@ -36,6 +36,7 @@ pub(super) fn named_part(name: &str, unit_cost: f64) -> Part {
         pack_size: None,
         minimum_order: None,
         successor: None,
+        shelf_life_days: None,
     }
 }
 

@@ -2,7 +2,7 @@
 
 use harbinger_core::{
     TenantId,
-    fleet::{ComponentSlot, Contract, Depot, Device, HardwareModel, Lane, Part, SignalSpec},
+    fleet::{ComponentSlot, Contract, Depot, Device, HardwareModel, Lane, Part, SignalSpec, circles_of_successors},
 };
 use sqlx::any::AnyRow;
 
@@ -129,6 +129,7 @@ impl Record for Part {
         "pack_size",
         "minimum_order",
         "successor",
+        "shelf_life_days",
     ];
     const KEYS: usize = 1;
 
@@ -142,9 +143,22 @@ impl Record for Part {
         at_least_zero("unit_cost", self.unit_cost)?;
         at_least_zero("supplier_lead_days", self.supplier_lead_days)?;
         at_least_zero("repair_days", self.repair_days)?;
+        if let Some(days) = self.shelf_life_days.filter(|days| !(days.is_finite() && *days > 0.0)) {
+            return Err(format!("shelf_life_days is {days}, not a number above zero"));
+        }
         match self.repair_yield {
             Some(share) if !(0.0..=1.0).contains(&share) => Err(format!("repair_yield is {share}, not in 0..=1")),
             _ => Ok(()),
+        }
+    }
+    const CHECKS_TABLE: bool = true;
+    fn check_table(parts: &[Self]) -> Result<(), String> {
+        match circles_of_successors(parts).first() {
+            Some(part) => Err(format!(
+                "successors lead from part {:?} round in a circle: leave that of the newest part empty",
+                part.as_str()
+            )),
+            None => Ok(()),
         }
     }
     fn write(&self, values: &mut Values<'_>) {
@@ -158,7 +172,8 @@ impl Record for Part {
             .number(self.repair_yield)
             .count(self.pack_size)
             .count(self.minimum_order)
-            .text_optional(self.successor.as_ref().map(|successor| successor.as_str()));
+            .text_optional(self.successor.as_ref().map(|successor| successor.as_str()))
+            .number(self.shelf_life_days);
     }
     fn read(_tenant: &TenantId, row: &AnyRow) -> Result<Self, Error> {
         Ok(Self {
@@ -172,6 +187,7 @@ impl Record for Part {
             pack_size: count_optional(row, "pack_size")?,
             minimum_order: count_optional(row, "minimum_order")?,
             successor: parse_optional(row, "successor")?,
+            shelf_life_days: get(row, "shelf_life_days")?,
         })
     }
 }

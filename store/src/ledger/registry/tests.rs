@@ -12,6 +12,7 @@ use crate::ledger::fixture::on_both_engines;
 on_both_engines!(
     what_was_written_is_read_and_a_second_write_replaces,
     a_row_that_names_what_is_not_there_is_refused_by_name,
+    parts_that_replace_one_another_in_a_circle_are_refused,
     a_stranger_is_registered_at_the_hub_once,
     maintenance_is_kept_once_and_listed_by_range,
     consumption_sent_twice_counts_once_and_two_takings_count_twice,
@@ -34,6 +35,7 @@ fn part(name: &str, successor: Option<&str>) -> Part {
         pack_size: Some(4),
         minimum_order: None,
         successor: successor.map(|name| PartId::parse(name).unwrap()),
+        shelf_life_days: Some(730.0),
     }
 }
 
@@ -89,6 +91,20 @@ async fn a_row_that_names_what_is_not_there_is_refused_by_name(ledger: Ledger) {
     assert_eq!(refused.to_string(), r#"device "d" names depot "nowhere", which does not exist"#);
     let stranger = Device { tenant: TenantId::parse("other").unwrap(), ..device("d", "m", "x") };
     assert!(upsert(&mut tx, &tenant(), &[stranger]).await.is_err());
+}
+
+async fn parts_that_replace_one_another_in_a_circle_are_refused(ledger: Ledger) {
+    let mut tx = ledger.write().await.unwrap();
+    upsert(&mut tx, &tenant(), &[part("a", Some("b")), part("b", None)]).await.unwrap();
+    tx.commit().await.unwrap();
+    let mut tx = ledger.write().await.unwrap();
+    let refused = upsert(&mut tx, &tenant(), &[part("b", Some("c")), part("c", Some("a"))]).await.unwrap_err();
+    let words = r#"successors lead from part "a" round in a circle: leave that of the newest part empty"#;
+    assert_eq!(refused.to_string(), words);
+    drop(tx);
+    let mut tx = ledger.write().await.unwrap();
+    assert_eq!(get::<Part>(&mut tx, &tenant(), &["b"]).await.unwrap().successor, None);
+    upsert(&mut tx, &tenant(), &[part("b", Some("c")), part("c", None)]).await.unwrap();
 }
 
 /// The largest fleet of the acceptance run has 17,135 devices; it must register in well under two seconds.
