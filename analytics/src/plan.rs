@@ -372,13 +372,14 @@ pub fn plan(input: &PlanInput<'_>) -> Plan {
         positions: positions.get(part),
         consumption: consumption.get(part).map_or(&[][..], Vec::as_slice),
     };
+    let reaches = network.reaches();
     let planned: Vec<part::Planned> = families(parts, &network)
         .into_par_iter()
         .filter_map(|(newest, parts)| {
             let of = |part: &&PartId| network.parts.get(part).copied();
             let members: Vec<part::Member<'_, '_>> =
                 parts.iter().filter_map(of).map(|part| part::Member { part, known: known(&part.part) }).collect();
-            Some(part::plan_family(input, &network, &members, of(&newest)?))
+            Some(part::plan_family(input, (&network, &reaches), &members, of(&newest)?))
         })
         .collect();
     let mut plan = Plan {

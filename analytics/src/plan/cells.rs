@@ -1,6 +1,6 @@
 //! A cell of the plan: one part at one depot, its demand over a window and its prices.
 
-use std::collections::BTreeMap;
+use std::{borrow::Cow, collections::BTreeMap};
 
 use harbinger_core::{ContractId, Probability, Timestamp, fleet::Consumption};
 
@@ -25,6 +25,8 @@ pub(super) struct Cell<'a> {
     pub(super) depot: &'a DepotId,
     pub(super) way: Way,
     pub(super) slots: Vec<&'a SlotForecast>,
+    /// Each slot's probability to need the part in the window.
+    in_window: Vec<f64>,
     background: BackgroundForecast,
     background_days: f64,
     /// O: time until a piece that is sent now is there; of the hub, until the supplier delivers.
@@ -44,21 +46,32 @@ impl<'a> Cell<'a> {
         consumption: &[&Consumption],
     ) -> Self {
         let period = input.options.background_period.millis().max(1);
+        let window_days = lead.days + input.options.review.days();
         Self {
             depot,
             way,
+            in_window: slots.iter().map(|slot| slot.survival.window_probability(0.0, window_days)).collect(),
             slots,
             background: background(input.as_of, depot, consumption, period),
             background_days: input.options.background_period.days().max(f64::MIN_POSITIVE),
             lead,
-            window_days: lead.days + input.options.review.days(),
+            window_days,
             review_days: input.options.review.days(),
         }
     }
 
     /// Each slot's probability to need the part between two days from now.
-    fn trials(&self, from: f64, to: f64) -> Vec<Trial> {
-        self.slots.iter().map(|slot| trial(slot, from, to)).collect()
+    fn probabilities(&self, from: f64, to: f64) -> Cow<'_, [f64]> {
+        if from == 0.0 && to == self.window_days {
+            return Cow::Borrowed(&self.in_window);
+        }
+        Cow::Owned(self.slots.iter().map(|slot| slot.survival.window_probability(from, to)).collect())
+    }
+
+    /// Slots as trials of the window between two days from now.
+    pub(super) fn trials(&self, from: f64, to: f64) -> Vec<Trial> {
+        let probabilities = self.probabilities(from, to);
+        self.slots.iter().zip(probabilities.iter()).map(|(slot, &p)| trial(slot, p)).collect()
     }
 
     pub(super) fn background_mean(&self, days: f64) -> f64 {
@@ -98,8 +111,11 @@ impl<'a> Cell<'a> {
         wait_days: f64,
     ) -> CellCost {
         let options = input.options;
-        let slots =
-            self.slots.iter().map(|slot| (self.weight(slot), network.waiting_cost(slot.contract.as_ref(), wait_days)));
+        let slots = self
+            .slots
+            .iter()
+            .zip(&self.in_window)
+            .map(|(slot, &p)| (weight(p), network.waiting_cost(slot.contract.as_ref(), wait_days)));
         let shortage = self.emergency(options) + weighted_mean(slots);
         let holding = Holding {
             unit_cost,
@@ -117,12 +133,6 @@ impl<'a> Cell<'a> {
         options.emergency_cost + self.way.cost_out
     }
 
-    /// How much a slot's contract counts in the price of a shortage. The floor gives devices with no probability at all the same
-    /// say, so that the price is never 0 / 0.
-    fn weight(&self, slot: &SlotForecast) -> f64 {
-        slot.survival.window_probability(0.0, self.window_days).max(1e-9)
-    }
-
     /// How many pieces each lesser contract must leave on the shelf to those whose wait costs more (section 5.6); contracts that may
     /// take the last piece are not named. Contracts in order of what their wait costs, the dearest first.
     ///
@@ -135,25 +145,25 @@ impl<'a> Cell<'a> {
         holding: f64,
         common: f64,
     ) -> Result<Vec<CriticalLevel>, demand::Error> {
-        let mut classes: BTreeMap<Option<&ContractId>, (f64, Vec<&SlotForecast>)> = BTreeMap::new();
-        for slot in &self.slots {
+        let mut classes: BTreeMap<Option<&ContractId>, (f64, Vec<Trial>)> = BTreeMap::new();
+        for (slot, &p) in self.slots.iter().zip(&self.in_window) {
             let contract = slot.contract.as_ref();
             let class = || (network.waiting_cost(contract, self.lead.days), Vec::new());
-            classes.entry(contract).or_insert_with(class).1.push(slot);
+            classes.entry(contract).or_insert_with(class).1.push(trial(slot, p));
         }
         let mut classes: Vec<_> = classes.into_iter().collect();
         classes.sort_by(|(_, (a, _)), (_, (b, _))| b.total_cmp(a));
         let mut levels = Vec::new();
         for (contract, (price, _)) in &classes {
             let dearer = classes.iter().map(|(_, class)| class).take_while(|(above, _)| above > price);
-            let above: Vec<(f64, &SlotForecast)> =
-                dearer.flat_map(|(price, slots)| slots.iter().map(move |slot| (*price, *slot))).collect();
+            let above: Vec<(f64, Trial)> =
+                dearer.flat_map(|(price, trials)| trials.iter().map(move |trial| (*price, *trial))).collect();
             if above.is_empty() {
                 continue;
             }
-            let trials: Vec<Trial> = above.iter().map(|(_, slot)| trial(slot, 0.0, self.window_days)).collect();
+            let trials: Vec<Trial> = above.iter().map(|(_, trial)| *trial).collect();
             let demand = common_factor(&trials, common)?;
-            let waiting = weighted_mean(above.iter().map(|(price, slot)| (self.weight(slot), *price)));
+            let waiting = weighted_mean(above.iter().map(|(price, trial)| (weight(trial.probability), *price)));
             let shortage = self.emergency(input.options) + waiting;
             let lesser = self.emergency(input.options) + price;
             // gamma falls, so the pieces that are worth more to those above come first.
@@ -166,12 +176,19 @@ impl<'a> Cell<'a> {
 
     /// Slots and their probability within `days`, for the reasons of a proposal.
     pub(super) fn likely(&self, days: f64) -> impl Iterator<Item = (f64, &'a SlotForecast)> + '_ {
-        self.slots.iter().map(move |&slot| (slot.survival.window_probability(0.0, days), slot))
+        let probabilities = self.probabilities(0.0, days);
+        (0..self.slots.len()).map(move |place| (probabilities[place], self.slots[place]))
     }
 }
 
-fn trial(slot: &SlotForecast, from: f64, to: f64) -> Trial {
-    Trial { probability: slot.survival.window_probability(from, to).clamp(0.0, 1.0), quantity: slot.quantity }
+fn trial(slot: &SlotForecast, probability: f64) -> Trial {
+    Trial { probability: probability.clamp(0.0, 1.0), quantity: slot.quantity }
+}
+
+/// How much a slot's contract counts in the price of a shortage. The floor gives devices with no probability at all the same say, so
+/// that the price is never 0 / 0.
+fn weight(probability: f64) -> f64 {
+    probability.max(1e-9)
 }
 
 /// Mean of the second numbers, weighted by the first; 0 of none.

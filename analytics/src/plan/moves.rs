@@ -95,7 +95,7 @@ fn changes(cells: &[Priced<'_>], moves: &[Move]) -> Vec<Changes> {
     for one in moves {
         let (giver, taker) = (&cells[one.from], &cells[one.to]);
         let shelf = places.get(&(&giver.part.part, taker.cell.depot)).copied();
-        if giver.cell.depot != taker.cell.depot {
+        if giver.place != taker.place {
             changes[one.from].taken += one.pieces;
             if let Some(shelf) = shelf {
                 changes[shelf].sent += one.pieces;
@@ -119,7 +119,7 @@ impl<'a> Group<'_, 'a> {
         let places: Vec<flow::Place<'_>> = cells
             .iter()
             .map(|priced| {
-                let is_hub = priced.cell.depot == self.hub;
+                let is_hub = priced.is_hub;
                 // The hub's own devices compete for the pieces on its shelf, and what is on the way to it cannot be sent.
                 let position = if is_hub { i64::from(priced.movable) } else { priced.position };
                 flow::Place {
@@ -152,11 +152,11 @@ impl<'a> Group<'_, 'a> {
                 else {
                     continue;
                 };
-                let in_place = giver.cell.depot == taker.cell.depot;
+                let in_place = giver.place == taker.place;
                 let way = match () {
                     () if in_place => Some(0.0),
                     // H holds the way from the hub there and back already; sending now costs nothing more.
-                    () if giver.cell.depot == self.hub => Some(0.0),
+                    () if giver.is_hub => Some(0.0),
                     () if giver.movable > 0 => self.lateral_cost(giver, taker),
                     () => None,
                 };
@@ -168,7 +168,7 @@ impl<'a> Group<'_, 'a> {
 
     /// What it costs that a piece of one cell's part serves another's: nothing for the same part, none where it cannot.
     fn substitution_cost(&self, giver: &Priced<'a>, taker: &Priced<'a>) -> Option<f64> {
-        if giver.part.part == taker.part.part {
+        if std::ptr::eq(giver.part, taker.part) {
             return Some(0.0);
         }
         let replaces = self.network.later(&taker.part.part).any(|later| *later == giver.part.part);
@@ -178,14 +178,14 @@ impl<'a> Group<'_, 'a> {
     /// What a move between depots must gain; none where no lane leads there.
     fn lateral_cost(&self, giver: &Priced<'a>, taker: &Priced<'a>) -> Option<f64> {
         let options = self.input.options;
-        let lane = self.network.lane(giver.cell.depot, taker.cell.depot)?;
+        let lane = self.lane(giver, taker)?;
         let out = lane.cost_per_piece.unwrap_or(0.0);
-        let back = self.network.lane(taker.cell.depot, giver.cell.depot);
+        let back = self.lane(taker, giver);
         let back = back.and_then(|lane| lane.cost_per_piece).unwrap_or(out);
         let hurdle = options.move_margin.max(1.0) * (out + back) + lane.fixed_cost.unwrap_or(0.0);
         let is_alike = (lane.days - taker.cell.way.lead.days).abs() <= SAME_DAYS;
         let wants = taker.value.gain_of_next(taker.position) > 0.0;
-        if is_alike || !wants || taker.cell.depot == self.hub {
+        if is_alike || !wants || taker.is_hub {
             return Some(hurdle);
         }
         // A piece that comes sooner acts for a shorter time, one that comes later for a longer one.
@@ -201,15 +201,16 @@ impl<'a> Group<'_, 'a> {
         };
         let rates: Vec<f64> = cells.iter().zip(usual_means).map(rate).collect();
         let mut returns = Vec::new();
-        for (hub, at_hub) in cells.iter().enumerate().filter(|(_, priced)| priced.cell.depot == self.hub) {
+        for (hub, at_hub) in cells.iter().enumerate().filter(|(_, priced)| priced.is_hub) {
             let of_part: Vec<usize> =
-                (0..cells.len()).filter(|&place| cells[place].part.part == at_hub.part.part).collect();
+                (0..cells.len()).filter(|&place| std::ptr::eq(cells[place].part, at_hub.part)).collect();
             let taken: f64 = of_part.iter().map(|&place| rates[place]).sum();
             let holding_per_day = at_hub.part.unit_cost * self.input.options.holding_rate_per_year / DAYS_PER_YEAR;
             let left_at_hub = f64::from(at_hub.movable.saturating_sub(moved.out_of(hub)));
             // At the hub a piece saves a purchase, but only once the pieces before it are used.
             let idle_at_hub = holding_per_day * left_at_hub / taken.max(f64::MIN_POSITIVE);
-            let from_depots = of_part.into_iter().filter(|&place| place != hub);
+            let leads_back = |place: &usize| *place != hub && self.lane(&cells[*place], at_hub).is_some();
+            let from_depots = of_part.into_iter().filter(leads_back);
             returns.extend(from_depots.filter_map(|place| {
                 self.goes_back(&cells[place], place, (rates[place], holding_per_day, idle_at_hub), moved)
             }));
@@ -226,7 +227,6 @@ impl<'a> Group<'_, 'a> {
         (rate, holding, idle): (f64, f64, f64),
         moved: &Moved,
     ) -> Option<GoesBack> {
-        self.network.lane(priced.cell.depot, self.hub)?;
         let there_and_back = priced.cell.way.cost_out + priced.cell.way.cost_back;
         let sending = priced.cost.shortage + there_and_back;
         let hurdle = priced.cost.shortage + self.input.options.move_margin.max(1.0) * there_and_back;
@@ -252,7 +252,7 @@ impl<'a> Group<'_, 'a> {
     pub(super) fn transfers(&self, cells: &[Priced<'a>], moved: &Moved) -> Vec<Sent> {
         let after: Vec<i64> =
             (0..cells.len()).map(|place| cells[place].position + moved.changes(place).net()).collect();
-        let leaves = |one: &&Move| cells[one.from].cell.depot != cells[one.to].cell.depot;
+        let leaves = |one: &&Move| cells[one.from].place != cells[one.to].place;
         let mut sent: Vec<Sent> =
             moved.moves.iter().filter(leaves).map(|one| self.transfer(cells, &after, moved, *one)).collect();
         for back in &moved.returns {
@@ -261,7 +261,7 @@ impl<'a> Group<'_, 'a> {
                 part: priced.part.part.clone(),
                 kind: TransferKind::Return,
                 from: priced.cell.depot.clone(),
-                to: self.hub.clone(),
+                to: self.reach.hub.clone(),
                 quantity: back.pieces,
                 substitutes_for: None,
                 worth: back.keeping - back.sending,
@@ -287,15 +287,15 @@ impl<'a> Group<'_, 'a> {
     fn transfer(&self, cells: &[Priced<'a>], after: &[i64], moved: &Moved, one: Move) -> Sent {
         let (giver, taker) = (&cells[one.from], &cells[one.to]);
         let pieces = i64::from(one.pieces);
-        let is_forward = giver.cell.depot == self.hub;
-        let kind = match taker.cell.depot == self.hub {
+        let is_forward = giver.is_hub;
+        let kind = match taker.is_hub {
             true => TransferKind::Return,
             false if is_forward => TransferKind::Forward,
             false => TransferKind::Lateral,
         };
         let arrives = |position| taker.value.of_position(position);
         let leaves = |position| giver.value.of_position(position);
-        let lane = self.network.lane(giver.cell.depot, taker.cell.depot);
+        let lane = self.lane(giver, taker);
         let per_piece =
             if is_forward { taker.cell.way.cost_out } else { lane.and_then(|lane| lane.cost_per_piece).unwrap_or(0.0) };
         let cost = per_piece * f64::from(one.pieces);
@@ -343,11 +343,11 @@ impl<'a> Group<'_, 'a> {
     /// What a piece of one cell costs on its way to serve another; none where it cannot.
     fn costs_to_serve(&self, giver: &Priced<'a>, taker: &Priced<'a>) -> Option<f64> {
         let dearer = self.substitution_cost(giver, taker)?;
-        if giver.cell.depot == taker.cell.depot {
+        if giver.place == taker.place {
             return Some(dearer);
         }
-        let lane = self.network.lane(giver.cell.depot, taker.cell.depot)?;
-        let way = if giver.cell.depot == self.hub { 0.0 } else { lane.cost_per_piece.unwrap_or(0.0) };
+        let lane = self.lane(giver, taker)?;
+        let way = if giver.is_hub { 0.0 } else { lane.cost_per_piece.unwrap_or(0.0) };
         Some(dearer + way)
     }
 

@@ -21,6 +21,22 @@ pub(super) struct Network<'a> {
     successors: BTreeMap<&'a PartId, &'a PartId>,
 }
 
+/// A hub, its depots and the lanes between them, looked up by place: a plan asks for each pair of depots for each part.
+pub(super) struct Reach<'a> {
+    pub(super) hub: &'a DepotId,
+    /// In order, the hub among them.
+    pub(super) depots: Vec<&'a DepotId>,
+    /// Row by row from each depot to each.
+    lanes: Vec<Option<&'a Lane>>,
+}
+
+impl<'a> Reach<'a> {
+    /// The lane between two depots, by their places.
+    pub(super) fn lane(&self, from: usize, to: usize) -> Option<&'a Lane> {
+        self.lanes.get(from * self.depots.len() + to).copied().flatten()
+    }
+}
+
 /// The way from a depot's hub to the depot.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Way {
@@ -115,9 +131,16 @@ impl<'a> Network<'a> {
         self.hubs.iter().filter(|(depot, hub)| depot == hub).map(|(_, hub)| *hub)
     }
 
-    /// Depots of a hub in order, itself included.
-    pub(super) fn depots_of<'s>(&'s self, hub: &'s DepotId) -> impl Iterator<Item = &'a DepotId> + 's {
-        self.hubs.iter().filter(move |(_, of)| **of == hub).map(|(depot, _)| *depot)
+    /// What each hub serves, in order of hubs.
+    pub(super) fn reaches(&self) -> Vec<Reach<'a>> {
+        self.hubs().map(|hub| self.reach(hub)).collect()
+    }
+
+    fn reach(&self, hub: &'a DepotId) -> Reach<'a> {
+        let depots: Vec<&DepotId> = self.hubs.iter().filter(|(_, of)| **of == hub).map(|(depot, _)| *depot).collect();
+        let pairs = depots.iter().flat_map(|&from| depots.iter().map(move |&to| (from, to)));
+        let lanes = pairs.map(|(from, to)| self.lane(from, to)).collect();
+        Reach { hub, depots, lanes }
     }
 
     /// What it costs that a device under a contract waits so many days: downtime, and the penalty where the promise is missed; nothing

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use harbinger_core::{
     PartId,
-    fleet::{Consumption, Part},
+    fleet::{Consumption, Lane, Part},
 };
 
 use super::{
@@ -15,7 +15,7 @@ use super::{
     cells::{Cell, reasons},
     lead_time::LeadTime,
     moves::{Changes, Moved},
-    network::Network,
+    network::{Network, Reach},
     shared::{Bought, Sent},
 };
 use crate::{
@@ -72,6 +72,9 @@ impl Seen {
 /// A cell with its law and price.
 pub(super) struct Priced<'a> {
     pub(super) part: &'a Part,
+    /// Its depot's place under the hub.
+    pub(super) place: usize,
+    pub(super) is_hub: bool,
     pub(super) cell: Cell<'a>,
     pub(super) demand: DemandLaw,
     pub(super) cost: CellCost,
@@ -86,7 +89,7 @@ pub(super) struct Priced<'a> {
 
 pub(super) fn plan_family<'a>(
     input: &PlanInput<'a>,
-    network: &Network<'a>,
+    (network, reaches): (&Network<'a>, &[Reach<'a>]),
     members: &[Member<'_, 'a>],
     newest: &'a Part,
 ) -> Planned {
@@ -97,8 +100,8 @@ pub(super) fn plan_family<'a>(
             by_place.entry((&member.part.part, &alike[0].depot)).or_default().extend(alike);
         }
     }
-    for hub in network.hubs() {
-        let group = Group { input, network, members, newest, hub };
+    for reach in reaches {
+        let group = Group { input, network, members, newest, reach };
         if let Err(unusable) = group.plan(&mut by_place, &mut planned) {
             planned.unusable.push(unusable);
         }
@@ -114,7 +117,7 @@ pub(super) struct Group<'p, 'a> {
     members: &'p [Member<'p, 'a>],
     /// The one that is bought: the last of the members.
     newest: &'a Part,
-    pub(super) hub: &'a DepotId,
+    pub(super) reach: &'p Reach<'a>,
 }
 
 impl<'a> Group<'_, 'a> {
@@ -126,9 +129,9 @@ impl<'a> Group<'_, 'a> {
         let unusable = |part: &Part, depot: &DepotId| format!("{} at {depot}", part.part);
         let mut cells = Vec::new();
         for member in self.members {
-            for depot in self.network.depots_of(self.hub) {
+            for (place, &depot) in self.reach.depots.iter().enumerate() {
                 let slots = by_place.remove(&(&member.part.part, depot)).unwrap_or_default();
-                match self.priced(member, depot, slots) {
+                match self.priced(member, place, slots) {
                     Ok(priced) => cells.push(priced),
                     // A cell without a law is left out of the plan; the others are planned.
                     Err(_) => planned.unusable.push(unusable(member.part, depot)),
@@ -147,8 +150,13 @@ impl<'a> Group<'_, 'a> {
             seen.reckon();
             planned.cells.push(seen);
         }
-        planned.purchases.extend(bought.map_err(|_| unusable(self.newest, self.hub))?);
+        planned.purchases.extend(bought.map_err(|_| unusable(self.newest, self.reach.hub))?);
         Ok(())
+    }
+
+    /// The lane from one cell's depot to another's.
+    pub(super) fn lane(&self, from: &Priced<'a>, to: &Priced<'a>) -> Option<&'a Lane> {
+        self.reach.lane(from.place, to.place)
     }
 
     /// Variance of the factor that a part's forecasts share.
@@ -163,13 +171,15 @@ impl<'a> Group<'_, 'a> {
     fn priced(
         &self,
         member: &Member<'_, 'a>,
-        depot: &'a DepotId,
+        place: usize,
         slots: Vec<&'a SlotForecast>,
     ) -> Result<Priced<'a>, demand::Error> {
         let (part, options) = (member.part, self.input.options);
-        let way = self.network.way(self.hub, depot);
+        let (hub, depot) = (self.reach.hub, self.reach.depots[place]);
+        let is_hub = depot == hub;
+        let way = self.network.way(hub, depot);
         // The hub's own pieces are replaced by the supplier, a depot's by the hub.
-        let lead = if depot == self.hub { LeadTime::certain(self.supplier_lead_days()) } else { way.lead };
+        let lead = if is_hub { LeadTime::certain(self.supplier_lead_days()) } else { way.lead };
         let cell = Cell::new(self.input, depot, way, lead, slots, member.known.consumption);
         let demand = cell.demand(0.0, lead, self.common_factor(part))?;
         let cost = cell.cost(self.input, self.network, part.unit_cost, lead.days);
@@ -183,11 +193,11 @@ impl<'a> Group<'_, 'a> {
         let stock = member.known.positions.and_then(|positions| positions.get(depot)).copied();
         let position = stock.map_or(0, StockPosition::position);
         let settled = |stock: &&StockPosition| {
-            let received = stock.last_received.filter(|_| depot != self.hub);
+            let received = stock.last_received.filter(|_| !is_hub);
             stock.backorders == 0 && received.is_none_or(|at| at + options.settle <= self.input.as_of)
         };
         let movable = stock.filter(settled).map_or(0, StockPosition::available);
-        Ok(Priced { part, cell, demand, cost, value, position, movable, is_stocked: stock.is_some() })
+        Ok(Priced { part, place, is_hub, cell, demand, cost, value, position, movable, is_stocked: stock.is_some() })
     }
 
     /// What the plan saw of a cell; nothing where there is nothing to see.
@@ -244,7 +254,7 @@ impl<'a> Group<'_, 'a> {
                 cells.iter().zip(usual_means).filter(|(priced, _)| std::ptr::eq(priced.part, member.part)).collect();
             let demand = self.demand_of(own.iter().map(|(priced, _)| *priced), member.part, window_days)?;
             let mut reserve = 0_u32;
-            for (priced, mean) in own.iter().filter(|(priced, _)| priced.cell.depot != self.hub) {
+            for (priced, mean) in own.iter().filter(|(priced, _)| !priced.is_hub) {
                 reserve = reserve.saturating_add(self.reserve(priced, **mean)?);
             }
             let position = own.iter().map(|(priced, _)| priced.position).sum();
@@ -276,7 +286,7 @@ impl<'a> Group<'_, 'a> {
         let likely = cells.iter().flat_map(|priced| priced.cell.likely(window_days));
         let proposal = PurchaseProposal {
             part: part.part.clone(),
-            to: self.hub.clone(),
+            to: self.reach.hub.clone(),
             quantity,
             worth: cost_if_not - cost_if_bought,
             cost: part.unit_cost * f64::from(quantity),
@@ -352,24 +362,27 @@ impl<'a> Group<'_, 'a> {
     /// an alert explains.
     fn usual_means(&self, cells: &[Priced<'a>]) -> Vec<f64> {
         let days = self.supplier_lead_days() + self.input.options.review.days();
-        let later = |slot: &SlotForecast, window: f64| {
-            let hazard = slot.survival.cumulative_hazard(days + window) - slot.survival.cumulative_hazard(days);
-            -(-hazard).exp_m1() * f64::from(slot.quantity)
+        let hazard = |slot: &SlotForecast, window: f64| {
+            slot.survival.cumulative_hazard(days + window) - slot.survival.cumulative_hazard(days)
         };
+        let mean = |hazard: f64, slot: &SlotForecast| -(-hazard).exp_m1() * f64::from(slot.quantity);
         // The usual level is taken over the part: one depot may have few slots. Few windows differ.
         let mut usual: BTreeMap<(&PartId, u64), f64> = BTreeMap::new();
-        let mean = |priced: &Priced<'a>| {
+        let of_cell = |priced: &Priced<'a>| {
             let (part, window) = (priced.part, priced.cell.window_days);
+            if priced.cell.slots.is_empty() {
+                return 0.0;
+            }
             let usual = *usual.entry((&part.part, window.to_bits())).or_insert_with(|| {
                 let members = self.members.iter().filter(|member| std::ptr::eq(member.part, part));
                 let slots = members.flat_map(|member| member.known.slots);
-                let mut all: Vec<f64> = slots.map(|slot| later(slot, window)).collect();
+                let mut all: Vec<f64> = slots.map(|slot| mean(hazard(slot, window), slot)).collect();
                 let place = (all.len() as f64 * USUAL_SHARE) as usize;
                 if place < all.len() { *all.select_nth_unstable_by(place, f64::total_cmp).1 } else { f64::INFINITY }
             });
-            priced.cell.slots.iter().map(|slot| later(slot, window).min(usual)).sum()
+            priced.cell.slots.iter().map(|slot| mean(hazard(slot, window), slot).min(usual)).sum()
         };
-        cells.iter().map(mean).collect()
+        cells.iter().map(of_cell).collect()
     }
 }
 
