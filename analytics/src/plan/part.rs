@@ -362,12 +362,11 @@ impl<'a> Group<'_, 'a> {
     /// an alert explains.
     fn usual_means(&self, cells: &[Priced<'a>]) -> Vec<f64> {
         let days = self.supplier_lead_days() + self.input.options.review.days();
-        let hazard = |slot: &SlotForecast, window: f64| {
-            slot.survival.cumulative_hazard(days + window) - slot.survival.cumulative_hazard(days)
-        };
+        let until = |slot: &SlotForecast, days: f64| slot.survival.cumulative_hazard(days);
         let mean = |hazard: f64, slot: &SlotForecast| -(-hazard).exp_m1() * f64::from(slot.quantity);
         // The usual level is taken over the part: one depot may have few slots. Few windows differ.
         let mut usual: BTreeMap<(&PartId, u64), f64> = BTreeMap::new();
+        let mut delivered: BTreeMap<&PartId, Vec<f64>> = BTreeMap::new();
         let of_cell = |priced: &Priced<'a>| {
             let (part, window) = (priced.part, priced.cell.window_days);
             if priced.cell.slots.is_empty() {
@@ -375,12 +374,25 @@ impl<'a> Group<'_, 'a> {
             }
             let usual = *usual.entry((&part.part, window.to_bits())).or_insert_with(|| {
                 let members = self.members.iter().filter(|member| std::ptr::eq(member.part, part));
-                let slots = members.flat_map(|member| member.known.slots);
-                let mut all: Vec<f64> = slots.map(|slot| mean(hazard(slot, window), slot)).collect();
+                let slots = || members.clone().flat_map(|member| member.known.slots);
+                let before =
+                    delivered.entry(&part.part).or_insert_with(|| slots().map(|slot| until(slot, days)).collect());
+                let hazards = slots().zip(before.iter()).map(|(slot, before)| until(slot, days + window) - before);
+                // Of slots that take one piece the order of hazards is that of means.
+                let alike = slots().all(|slot| slot.quantity == 1);
+                let mut all: Vec<f64> = match alike {
+                    true => hazards.collect(),
+                    false => hazards.zip(slots()).map(|(hazard, slot)| mean(hazard, slot)).collect(),
+                };
                 let place = (all.len() as f64 * USUAL_SHARE) as usize;
-                if place < all.len() { *all.select_nth_unstable_by(place, f64::total_cmp).1 } else { f64::INFINITY }
+                if place >= all.len() {
+                    return f64::INFINITY;
+                }
+                let level = *all.select_nth_unstable_by(place, f64::total_cmp).1;
+                if alike { -(-level).exp_m1() } else { level }
             });
-            priced.cell.slots.iter().map(|slot| mean(hazard(slot, window), slot).min(usual)).sum()
+            let own = |slot: &&SlotForecast| mean(until(slot, days + window) - until(slot, days), slot).min(usual);
+            priced.cell.slots.iter().map(own).sum()
         };
         cells.iter().map(of_cell).collect()
     }

@@ -105,42 +105,64 @@ pub(super) fn accepted_slots<'a>(
     quality: &mut Counter,
 ) -> BTreeMap<&'a PartId, Vec<&'a SlotForecast>> {
     // A fleet has millions of slots: neighbours that go to one place are judged together, in parallel, and counted in order.
-    let judged: Vec<(Option<&'static str>, bool)> = input
+    struct Judged<'a> {
+        alike: &'a [SlotForecast],
+        place: Option<&'static str>,
+        knows_contract: bool,
+        is_sound: bool,
+    }
+    let judged: Vec<Judged<'a>> = input
         .forecasts
         .par_chunk_by(|a, b| a.part == b.part && a.depot == b.depot && a.contract == b.contract)
-        .flat_map_iter(|alike| {
-            let place = place_fault(&alike[0], network);
+        .map(|alike| {
             let known = |contract: &ContractId| network.contracts.contains_key(contract);
-            let knows_contract = alike[0].contract.as_ref().is_none_or(known);
-            alike.iter().map(move |slot| (slot_fault(slot).or(place), knows_contract))
+            Judged {
+                alike,
+                place: place_fault(&alike[0], network),
+                knows_contract: alike[0].contract.as_ref().is_none_or(known),
+                is_sound: alike.iter().all(|slot| slot_fault(slot).is_none()),
+            }
         })
         .collect();
     let mut by_part: HashMap<&PartId, Vec<&SlotForecast>> = HashMap::new();
-    for (slot, (fault, knows_contract)) in input.forecasts.iter().zip(judged) {
-        match fault {
-            Some(cause) => {
-                quality.forecasts_rejected += 1;
-                quality.reject("forecast", cause, || format!("{} {}", slot.device, slot.component));
+    for Judged { alike, place, knows_contract, is_sound } in judged {
+        if is_sound && place.is_none() {
+            by_part.entry(&alike[0].part).or_default().extend(alike);
+        } else {
+            for slot in alike {
+                match slot_fault(slot).or(place) {
+                    Some(cause) => {
+                        quality.forecasts_rejected += 1;
+                        quality.reject("forecast", cause, || format!("{} {}", slot.device, slot.component));
+                    }
+                    None => by_part.entry(&slot.part).or_default().push(slot),
+                }
             }
-            None => by_part.entry(&slot.part).or_default().push(slot),
         }
-        // An unknown contract costs the slot its price of downtime, not its place in the plan.
-        if !knows_contract {
+        // An unknown contract costs the slots their price of downtime, not their place in the plan.
+        for slot in alike.iter().filter(|_| !knows_contract) {
             quality.reject("forecast", "unknown contract, planned without one", || slot.device.to_string());
         }
     }
     let mut accepted: BTreeMap<&PartId, Vec<&SlotForecast>> = by_part.into_iter().collect();
-    accepted.par_iter_mut().for_each(|(_, slots)| {
-        slots.sort_by(|a, b| (&a.device, &a.component).cmp(&(&b.device, &b.component)));
-    });
-    for slots in accepted.values_mut() {
-        let before = slots.len();
-        slots.dedup_by(|later, first| later.device == first.device && later.component == first.component);
-        for _ in slots.len()..before {
+    let given_twice: Vec<(&PartId, usize)> = accepted
+        .par_iter_mut()
+        .map(|(part, slots)| {
+            let order = |a: &SlotForecast, b: &SlotForecast| {
+                a.device.cmp(&b.device).then_with(|| a.component.cmp(&b.component))
+            };
+            let before = slots.len();
+            if !slots.windows(2).all(|pair| order(pair[0], pair[1]).is_lt()) {
+                slots.sort_by(|a, b| order(a, b));
+                slots.dedup_by(|later, first| order(later, first).is_eq());
+            }
+            (*part, before - slots.len())
+        })
+        .collect();
+    for (part, times) in given_twice {
+        for _ in 0..times {
             quality.forecasts_rejected += 1;
-            quality.reject("forecast", "slot given twice", || {
-                slots.first().map_or_else(String::new, |s| s.part.to_string())
-            });
+            quality.reject("forecast", "slot given twice", || part.to_string());
         }
     }
     accepted
