@@ -93,8 +93,10 @@ fn in_place(trials: &[Trial], factor: f64, last: usize) -> DemandLaw {
         let lost: f64 = pmf[(last + 1).saturating_sub(q)..].iter().sum();
         tail += lost * p;
         top = (top + q).min(last);
-        for k in (q..=top).rev() {
-            pmf[k] = pmf[k] * (1.0 - p) + pmf[k - q] * p;
+        // Within a slice of known length, which needs no check at each entry.
+        let entries = &mut pmf[..=top];
+        for k in (q..entries.len()).rev() {
+            entries[k] = entries[k] * (1.0 - p) + entries[k - q] * p;
         }
         for mass in &mut pmf[..q.min(last + 1)] {
             *mass *= 1.0 - p;
