@@ -207,6 +207,7 @@ fn daily_plan(parts: usize, depots: usize, slots: usize) {
         latitude: None,
         longitude: None,
         timezone: None,
+        capacity: None,
     };
     let lane = |from: DepotId, to: DepotId, days, cost| Lane {
         from,
@@ -215,6 +216,7 @@ fn daily_plan(parts: usize, depots: usize, slots: usize) {
         days_p95: None,
         cost_per_piece: Some(cost),
         fixed_cost: None,
+        capacity: None,
     };
     let mut fleet = Fleet::default();
     fleet.depots.push(depot(hub.clone(), Echelon::Hub));

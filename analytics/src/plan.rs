@@ -314,6 +314,8 @@ pub enum Verdict {
     WorthMoreElsewhere,
     /// The shipment does not pay its fixed cost yet.
     ShipmentWaits,
+    /// The shipment or the depot is full.
+    NoRoom,
 }
 
 /// What to do, and why.
@@ -399,7 +401,8 @@ pub fn plan(input: &PlanInput<'_>) -> Plan {
     // Families come in order of their newest part.
     transfers.sort_by(|a, b| a.proposal.part.cmp(&b.proposal.part));
     cells.sort_by(|a, b| (&a.report.part, &a.report.depot).cmp(&(&b.report.part, &b.report.depot)));
-    plan.transfers = shared::pay_for_lanes(transfers, &network, &mut cells);
+    let transfers = shared::pay_for_lanes(transfers, &network, &mut cells);
+    plan.transfers = shared::keep_to_capacity(transfers, input.fleet, &mut cells);
     plan.cells = cells.into_iter().map(|seen| seen.report).collect();
     plan.purchases = shared::keep_to_budget(purchases, input.options.purchase_budget);
     plan.data_quality = quality.finish(input.forecasts.len());

@@ -132,6 +132,8 @@ mirror! {
         longitude: Option<f64>,
         /// IANA time zone.
         timezone: Option<String>,
+        /// Most pieces of all parts that it holds; null where there is no bound.
+        capacity: Option<u32>,
     }
     /// A way for pieces from one depot to another.
     LaneView of Lane {
@@ -149,6 +151,8 @@ mirror! {
         cost_per_piece: Option<f64>,
         /// Cost of a shipment however small.
         fixed_cost: Option<f64>,
+        /// Most pieces that one day's shipment takes; null where there is no bound.
+        capacity: Option<u32>,
     }
     /// What the service promised.
     ContractView of Contract {

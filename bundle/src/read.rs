@@ -245,18 +245,24 @@ impl Reader<'_> {
 
     fn depots(&mut self) -> Result<Vec<Depot>, Error> {
         let mut seen = HashSet::new();
-        self.rows("depots", &["depot", "echelon"], &["region", "latitude", "longitude", "timezone"], |row| {
-            let depot: DepotId = row.required("depot")?;
-            once(row, "depot", &mut seen, depot.clone())?;
-            Ok(Depot {
-                depot,
-                echelon: row.required("echelon")?,
-                region: row.optional("region")?,
-                latitude: row.number("latitude", -90.0..=90.0)?,
-                longitude: row.number("longitude", -180.0..=180.0)?,
-                timezone: row.optional("timezone")?,
-            })
-        })
+        self.rows(
+            "depots",
+            &["depot", "echelon"],
+            &["region", "latitude", "longitude", "timezone", "capacity"],
+            |row| {
+                let depot: DepotId = row.required("depot")?;
+                once(row, "depot", &mut seen, depot.clone())?;
+                Ok(Depot {
+                    depot,
+                    echelon: row.required("echelon")?,
+                    region: row.optional("region")?,
+                    latitude: row.number("latitude", -90.0..=90.0)?,
+                    longitude: row.number("longitude", -180.0..=180.0)?,
+                    timezone: row.optional("timezone")?,
+                    capacity: row.optional("capacity")?,
+                })
+            },
+        )
     }
 
     fn contracts(&mut self) -> Result<Vec<Contract>, Error> {
@@ -313,7 +319,7 @@ impl Reader<'_> {
     }
 
     fn lanes(&mut self, depots: &HashSet<DepotId>) -> Result<Vec<Lane>, Error> {
-        self.rows("lanes", &["from", "to", "days"], &["days_p95", "cost_per_piece", "fixed_cost"], |row| {
+        self.rows("lanes", &["from", "to", "days"], &["days_p95", "cost_per_piece", "fixed_cost", "capacity"], |row| {
             Ok(Lane {
                 from: reference(row, "from", depots, "depots.csv")?,
                 to: reference(row, "to", depots, "depots.csv")?,
@@ -323,6 +329,7 @@ impl Reader<'_> {
                 days_p95: row.number("days_p95", 0.0..=36_500.0)?,
                 cost_per_piece: row.number("cost_per_piece", 0.0..=f64::MAX)?,
                 fixed_cost: row.number("fixed_cost", 0.0..=f64::MAX)?,
+                capacity: row.optional("capacity")?,
             })
         })
     }

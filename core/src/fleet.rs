@@ -140,6 +140,8 @@ pub struct Depot {
     pub longitude: Option<f64>,
     /// IANA time zone.
     pub timezone: Option<String>,
+    /// Most pieces of all parts that it holds; 0 where it may hold none, none where there is no bound.
+    pub capacity: Option<u32>,
 }
 
 /// A way for pieces from one depot to another.
@@ -157,6 +159,8 @@ pub struct Lane {
     pub cost_per_piece: Option<f64>,
     /// Cost of a shipment however small.
     pub fixed_cost: Option<f64>,
+    /// Most pieces that one day's shipment takes; none where there is no bound.
+    pub capacity: Option<u32>,
 }
 
 /// What the service promised.

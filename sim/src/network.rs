@@ -209,6 +209,7 @@ fn depot(place: &Place, echelon: Echelon) -> Depot {
         latitude: Some(place.latitude),
         longitude: Some(place.longitude),
         timezone: Some(place.timezone.to_owned()),
+        capacity: None,
     }
 }
 
@@ -221,6 +222,7 @@ fn lanes(open: &[Place]) -> Vec<Lane> {
         days_p95: Some(p95),
         cost_per_piece: Some(piece),
         fixed_cost: Some(fixed),
+        capacity: None,
     };
     let mut lanes = Vec::new();
     for place in open {

@@ -45,7 +45,7 @@ mod tests {
 
     fn lane(from: &str, to: &str, days: f64) -> Lane {
         let (from, to) = (from.parse().unwrap(), to.parse().unwrap());
-        Lane { from, to, days, days_p95: None, cost_per_piece: None, fixed_cost: None }
+        Lane { from, to, days, days_p95: None, cost_per_piece: None, fixed_cost: None, capacity: None }
     }
 
     fn device(name: &str, depot: &str) -> Device {

@@ -65,7 +65,15 @@ mod tests {
 
     fn lane(days: f64, days_p95: Option<f64>) -> Lane {
         let depot = |name| DepotId::parse(name).unwrap();
-        Lane { from: depot("hub"), to: depot("north"), days, days_p95, cost_per_piece: None, fixed_cost: None }
+        Lane {
+            from: depot("hub"),
+            to: depot("north"),
+            days,
+            days_p95,
+            cost_per_piece: None,
+            fixed_cost: None,
+            capacity: None,
+        }
     }
 
     /// scipy.stats.lognorm(s=.5, scale=exp(-.125)): mean 1, 95 % quantile 2.00858.

@@ -58,14 +58,23 @@ pub(super) struct Seen {
 }
 
 impl Seen {
+    /// Position after the plan.
+    fn after(&self) -> i64 {
+        let came = i64::from(self.report.sent) + i64::from(self.report.substituted);
+        let went = i64::from(self.report.taken) + i64::from(self.report.substitutes);
+        self.report.position + came - went
+    }
+
     /// Reckons what depends on the pieces that come and go.
     pub(super) fn reckon(&mut self) {
-        let report = &mut self.report;
-        let came = i64::from(report.sent) + i64::from(report.substituted);
-        let went = i64::from(report.taken) + i64::from(report.substitutes);
-        let after = report.position + came - went;
-        report.worth_of_next = self.value.gain_of_next(after);
-        report.expected_cost = self.value.of_position(after);
+        let after = self.after();
+        self.report.worth_of_next = self.value.gain_of_next(after);
+        self.report.expected_cost = self.value.of_position(after);
+    }
+
+    /// What the last piece of the position after the plan saves.
+    pub(super) fn gain_of_last(&self) -> f64 {
+        self.value.gain_of_next(self.after() - 1)
     }
 }
 

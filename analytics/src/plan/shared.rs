@@ -1,8 +1,10 @@
-//! What parts share: lanes that cost a sum for each shipment, and the money for purchases.
+//! What parts share: lanes that cost a sum for each shipment, room in shipments and depots, and the money for purchases.
 //!
 //! Source: maths of pre-positioning, section 4.6.
 
 use std::collections::BTreeMap;
+
+use harbinger_core::fleet::Fleet;
 
 use super::{DepotId, PartId, PurchaseProposal, TransferKind, TransferProposal, Verdict, network::Network, part::Seen};
 use crate::{
@@ -91,6 +93,89 @@ pub(super) fn pay_for_lanes(sent: Vec<Sent>, network: &Network<'_>, cells: &mut 
         }
     }
     sent.into_iter().zip(waiting).filter(|(_, waits)| !waits).map(|(sent, _)| sent.proposal).collect()
+}
+
+/// Transfers that fit into the shipments of their lanes and the depots that they go to. What does not is left out piece by piece,
+/// the least worth first, and its cell says so. Pieces for which somebody waits are worth most and go last.
+pub(super) fn keep_to_capacity(
+    mut sent: Vec<TransferProposal>,
+    fleet: &Fleet,
+    cells: &mut [Seen],
+) -> Vec<TransferProposal> {
+    let lanes = fleet.lanes.iter().filter_map(|lane| Some(((&lane.from, &lane.to), i64::from(lane.capacity?))));
+    let lanes: BTreeMap<(&DepotId, &DepotId), i64> = lanes.collect();
+    let depots = fleet.depots.iter().filter_map(|depot| Some((&depot.depot, i64::from(depot.capacity?))));
+    let depots: BTreeMap<&DepotId, i64> = depots.collect();
+    if lanes.is_empty() && depots.is_empty() {
+        return sent;
+    }
+    let places: BTreeMap<(PartId, DepotId), usize> = cells
+        .iter()
+        .enumerate()
+        .map(|(place, seen)| ((seen.report.part.clone(), seen.report.depot.clone()), place))
+        .collect();
+    for (&(from, to), &capacity) in &lanes {
+        let on_lane = |one: &TransferProposal| one.from == *from && one.to == *to;
+        leave_out(&mut sent, cells, &places, capacity, on_lane);
+    }
+    for (&depot, &capacity) in &depots {
+        let pieces = |seen: &&Seen| seen.report.depot == *depot;
+        let here: i64 = cells.iter().filter(pieces).map(|seen| seen.report.position.max(0)).sum();
+        let leaving: i64 = cells.iter().filter(pieces).map(|seen| i64::from(seen.report.taken)).sum();
+        let arrives = |one: &TransferProposal| one.to == *depot && one.kind != TransferKind::Return;
+        leave_out(&mut sent, cells, &places, capacity - here + leaving, arrives);
+    }
+    sent.retain(|one| one.quantity > 0);
+    sent
+}
+
+/// Leaves out pieces of the transfers that are meant until no more than `room` are left.
+fn leave_out(
+    sent: &mut [TransferProposal],
+    cells: &mut [Seen],
+    places: &BTreeMap<(PartId, DepotId), usize>,
+    room: i64,
+    is_meant: impl Fn(&TransferProposal) -> bool,
+) {
+    let served = |one: &TransferProposal| one.substitutes_for.clone().unwrap_or_else(|| one.part.clone());
+    let at = |part: PartId, depot: &DepotId| places.get(&(part, depot.clone())).copied();
+    let mut pieces: i64 = sent.iter().filter(|one| is_meant(one)).map(|one| i64::from(one.quantity)).sum();
+    while pieces > room.max(0) {
+        let worth = |one: &TransferProposal| at(served(one), &one.to).map_or(0.0, |place| cells[place].gain_of_last());
+        let meant = sent.iter().enumerate().filter(|(_, one)| one.quantity > 0 && is_meant(one));
+        let least = meant.map(|(place, one)| (place, worth(one))).min_by(|a, b| a.1.total_cmp(&b.1));
+        let Some((place, worth)) = least else { return };
+        let one = &mut sent[place];
+        let (taker, shelf, giver) =
+            (at(served(one), &one.to), at(one.part.clone(), &one.to), at(one.part.clone(), &one.from));
+        let piece = one.cost / f64::from(one.quantity);
+        // A piece from next door stays where it is worth something, and its way costs nothing.
+        let stays = giver.filter(|_| one.kind == TransferKind::Lateral);
+        let saved = worth - stays.map_or(0.0, |giver| cells[giver].report.worth_of_next + piece);
+        one.quantity -= 1;
+        one.cost -= piece;
+        one.worth -= saved;
+        one.cost_if_sent += saved;
+        pieces -= 1;
+        if let Some(shelf) = shelf {
+            cells[shelf].report.sent -= 1;
+        }
+        if let Some(taker) = taker {
+            if one.substitutes_for.is_some() {
+                cells[taker].report.substituted -= 1;
+            }
+            cells[taker].report.verdict = Verdict::NoRoom;
+        }
+        if let Some(shelf) = shelf.filter(|_| one.substitutes_for.is_some()) {
+            cells[shelf].report.substitutes -= 1;
+        }
+        if let Some(giver) = giver {
+            cells[giver].report.taken -= 1;
+        }
+        for changed in [taker, shelf, giver].into_iter().flatten() {
+            cells[changed].reckon();
+        }
+    }
 }
 
 /// Purchases that fit into the budget, piece by piece by the greatest gain for the money, in whole packs and least orders; all

@@ -41,11 +41,27 @@ fn part(name: &str) -> Part {
 }
 
 fn depot(name: &str, echelon: Echelon) -> Depot {
-    Depot { depot: depot_id(name), echelon, region: None, latitude: None, longitude: None, timezone: None }
+    Depot {
+        depot: depot_id(name),
+        echelon,
+        region: None,
+        latitude: None,
+        longitude: None,
+        timezone: None,
+        capacity: None,
+    }
 }
 
 fn lane(from: &str, to: &str, days: f64) -> Lane {
-    Lane { from: depot_id(from), to: depot_id(to), days, days_p95: None, cost_per_piece: Some(10.0), fixed_cost: None }
+    Lane {
+        from: depot_id(from),
+        to: depot_id(to),
+        days,
+        days_p95: None,
+        cost_per_piece: Some(10.0),
+        fixed_cost: None,
+        capacity: None,
+    }
 }
 
 /// A hub, `north` at 2 days and `south` at 4, two parts, one contract that a wait of 2 days misses.

@@ -173,6 +173,7 @@ table!(Depot, "depots", grows false, |row| {
     optional "latitude" Number: row.latitude,
     optional "longitude" Number: row.longitude,
     optional "timezone" Text: row.timezone.as_ref(),
+    optional "capacity" Count: row.capacity,
 });
 
 table!(Lane, "lanes", grows false, |row| {
@@ -182,6 +183,7 @@ table!(Lane, "lanes", grows false, |row| {
     optional "days_p95" Number: row.days_p95,
     optional "cost_per_piece" Number: row.cost_per_piece,
     optional "fixed_cost" Number: row.fixed_cost,
+    optional "capacity" Count: row.capacity,
 });
 
 table!(Contract, "contracts", grows false, |row| {

@@ -339,6 +339,7 @@ async fn depot_of_strangers(connection: &mut Connection, tenant: &TenantId) -> R
         latitude: None,
         longitude: None,
         timezone: None,
+        capacity: None,
     };
     upsert(connection, tenant, &[unassigned]).await?;
     Ok(depot)

@@ -191,3 +191,42 @@ fn what_is_short_is_told_with_its_second_best_use() {
     let plenty = plan_of(&fleet(), &forecasts, &[stock("hub", 9)]);
     assert!(plenty.transfers.iter().all(|one| one.second_best.is_none()), "{:?}", plenty.transfers);
 }
+
+/// Two pieces for alerts of 0.6 and 0.3 at north and one at south: of what has no room the least worth stays.
+#[test]
+fn full_shipments_and_depots_take_what_is_worth_most() {
+    let forecasts = [slot("d1", "north", 0.6), slot("d2", "north", 0.5), slot("d3", "south", 0.6)];
+    let with = |lane: Option<u32>, depot: Option<u32>, stocked: i64| {
+        let mut fleet = fleet();
+        fleet.lanes[0].capacity = lane;
+        fleet.depots[1].capacity = depot;
+        plan_of(&fleet, &forecasts, &[stock("hub", 9), stock("north", stocked)])
+    };
+    let free = with(None, None, 0);
+    assert_eq!(
+        moves_of(&free),
+        [(TransferKind::Forward, "hub", "north", 2), (TransferKind::Forward, "hub", "south", 1)]
+    );
+    let quantity = |plan: &Plan| {
+        plan.transfers.iter().filter(|one| one.to.as_str() == "north").map(|one| one.quantity).sum::<u32>()
+    };
+    for (plan, left) in [
+        (with(Some(1), None, 0), 1),
+        (with(None, Some(1), 0), 1),
+        (with(None, Some(0), 0), 0),
+        (with(None, Some(1), 1), 0),
+    ] {
+        assert_eq!(quantity(&plan), left);
+        assert_eq!(plan.transfers.iter().filter(|one| one.to.as_str() == "south").count(), 1);
+        let cell = |at: &str| plan.cells.iter().find(|cell| cell.depot.as_str() == at).unwrap();
+        assert_eq!((cell("north").sent, cell("north").verdict), (left, Verdict::NoRoom));
+        assert_eq!(cell("hub").taken, left + 1);
+        let transport: f64 = plan.transfers.iter().map(|one| one.cost).sum();
+        close(transport, 10.0 * f64::from(left + 1));
+        for one in plan.transfers.iter().filter(|one| one.to.as_str() == "north") {
+            close(one.cost_if_sent, cell("north").expected_cost);
+            close(one.cost_if_not - one.cost_if_sent, one.worth);
+        }
+    }
+    assert_eq!(with(Some(2), Some(2), 0), free, "what fits is as without a bound");
+}

@@ -43,8 +43,8 @@ pub(super) const TABLES: &[Table] = &[
     table!(components [tenant model component] part quantity description),
     table!(parts [tenant part] unit_cost description supplier_lead_days repairable repair_days repair_yield pack_size
         minimum_order successor shelf_life_days),
-    table!(depots [tenant depot] echelon region latitude longitude timezone),
-    table!(lanes [tenant from_depot to_depot] days days_p95 cost_per_piece fixed_cost),
+    table!(depots [tenant depot] echelon region latitude longitude timezone capacity),
+    table!(lanes [tenant from_depot to_depot] days days_p95 cost_per_piece fixed_cost capacity),
     table!(contracts [tenant contract] respond_hours resolve_hours downtime_cost_per_day miss_penalty),
     table!(devices [tenant device] model depot serial site contract installed_at observed_from observed_until),
     table!(maintenance [tenant device ts component action] reason),

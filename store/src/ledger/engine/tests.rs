@@ -26,7 +26,7 @@ fn tenant() -> TenantId {
 
 fn depot(name: &str, latitude: Option<f64>) -> Depot {
     let depot = name.parse().unwrap();
-    Depot { depot, echelon: Echelon::Forward, region: None, latitude, longitude: None, timezone: None }
+    Depot { depot, echelon: Echelon::Forward, region: None, latitude, longitude: None, timezone: None, capacity: None }
 }
 
 #[test]

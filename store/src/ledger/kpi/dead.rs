@@ -118,11 +118,27 @@ mod tests {
     use crate::ledger::kpi::fixture::{cell, day, depot, level, part, used};
 
     fn lane(from: &str, to: &str) -> Lane {
-        Lane { from: depot(from), to: depot(to), days: 1.0, days_p95: None, cost_per_piece: None, fixed_cost: None }
+        Lane {
+            from: depot(from),
+            to: depot(to),
+            days: 1.0,
+            days_p95: None,
+            cost_per_piece: None,
+            fixed_cost: None,
+            capacity: None,
+        }
     }
 
     fn place(name: &str, echelon: Echelon) -> Depot {
-        Depot { depot: depot(name), echelon, region: None, latitude: None, longitude: None, timezone: None }
+        Depot {
+            depot: depot(name),
+            echelon,
+            region: None,
+            latitude: None,
+            longitude: None,
+            timezone: None,
+            capacity: None,
+        }
     }
 
     /// By tables of the Poisson law: P(X >= 3) = .0803 and P(X >= 4) = .0190 at mean 1; P(X >= 9) = .0681 and P(X >= 10) = .0318

@@ -195,7 +195,8 @@ impl Record for Part {
 impl Record for Depot {
     const WHAT: &'static str = "depot";
     const TABLE: &'static str = "depots";
-    const COLUMNS: &'static [&'static str] = &["depot", "echelon", "region", "latitude", "longitude", "timezone"];
+    const COLUMNS: &'static [&'static str] =
+        &["depot", "echelon", "region", "latitude", "longitude", "timezone", "capacity"];
     const KEYS: usize = 1;
 
     fn key(&self) -> Vec<&str> {
@@ -208,7 +209,8 @@ impl Record for Depot {
             .text_optional(self.region.as_deref())
             .number(self.latitude)
             .number(self.longitude)
-            .text_optional(self.timezone.as_deref());
+            .text_optional(self.timezone.as_deref())
+            .count(self.capacity);
     }
     fn read(_tenant: &TenantId, row: &AnyRow) -> Result<Self, Error> {
         Ok(Self {
@@ -218,6 +220,7 @@ impl Record for Depot {
             latitude: get(row, "latitude")?,
             longitude: get(row, "longitude")?,
             timezone: get(row, "timezone")?,
+            capacity: count_optional(row, "capacity")?,
         })
     }
 }
@@ -226,7 +229,7 @@ impl Record for Lane {
     const WHAT: &'static str = "lane";
     const TABLE: &'static str = "lanes";
     const COLUMNS: &'static [&'static str] =
-        &["from_depot", "to_depot", "days", "days_p95", "cost_per_piece", "fixed_cost"];
+        &["from_depot", "to_depot", "days", "days_p95", "cost_per_piece", "fixed_cost", "capacity"];
     const KEYS: usize = 2;
 
     fn key(&self) -> Vec<&str> {
@@ -248,7 +251,8 @@ impl Record for Lane {
             .number(self.days)
             .number(self.days_p95)
             .number(self.cost_per_piece)
-            .number(self.fixed_cost);
+            .number(self.fixed_cost)
+            .count(self.capacity);
     }
     fn read(_tenant: &TenantId, row: &AnyRow) -> Result<Self, Error> {
         Ok(Self {
@@ -258,6 +262,7 @@ impl Record for Lane {
             days_p95: get(row, "days_p95")?,
             cost_per_piece: get(row, "cost_per_piece")?,
             fixed_cost: get(row, "fixed_cost")?,
+            capacity: count_optional(row, "capacity")?,
         })
     }
 }

@@ -51,6 +51,7 @@ fn depot(name: &str, echelon: Echelon) -> Depot {
         latitude: Some(52.5),
         longitude: None,
         timezone: None,
+        capacity: None,
     }
 }
 
