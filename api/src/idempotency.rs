@@ -8,7 +8,7 @@ use std::sync::Arc;
 use axum::{
     body::{Body, Bytes, to_bytes},
     extract::{Request, State},
-    http::{HeaderName, HeaderValue, Method, StatusCode, header},
+    http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header},
     middleware::Next,
     response::{IntoResponse, Response},
 };
@@ -32,6 +32,12 @@ const ANSWER_BYTES_MAX: usize = 1024 * 1024;
 
 static IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 static REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
+
+/// The key of a request, where it has one: what it books may be named after it, so that it is booked once even where the process
+/// died before the answer was kept.
+pub(crate) fn key_of(headers: &HeaderMap) -> Option<String> {
+    headers.get(&IDEMPOTENCY_KEY)?.to_str().ok().map(str::to_owned)
+}
 
 /// Answers a repeated POST with what it was answered with before.
 pub(crate) async fn once(State(state): State<ApiState>, request: Request, next: Next) -> Response {

@@ -1,11 +1,12 @@
-//! Transfers and purchases: proposed by plans, then approved, shipped, received or cancelled by people.
+//! Transfers and purchases: proposed by plans, then approved, picked, shipped, received or cancelled by people.
 
-use axum::{Json as Answer, extract::State};
+use axum::{Json as Answer, extract::State, http::HeaderMap};
 use harbinger_core::{ComponentId, DepotId, DeviceId, PartId, Timestamp};
 use harbinger_store::ledger::{
     alerts::Order as Sequence,
     audit,
-    orders::{self, Order, OrderFilter, OrderKind, OrderState},
+    orders::{self, Order, OrderFilter, OrderKind, OrderState, Receipt},
+    stock::Booked,
 };
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
@@ -17,6 +18,7 @@ use crate::{
     errors::Result,
     extract::{Json, Path, Query},
     guard::uninterrupted,
+    idempotency,
     page::{Page, PageQuery},
     state::ApiState,
 };
@@ -57,7 +59,7 @@ struct OrderView {
     to: DepotId,
     /// Pieces.
     quantity: u32,
-    /// `proposed`, `approved`, `shipped`, `received` or `cancelled`.
+    /// `proposed`, `approved`, `picked` (transfers only), `shipped`, `received` or `cancelled`.
     #[schema(example = "proposed")]
     state: &'static str,
     /// Expected cost that it saves.
@@ -74,17 +76,23 @@ struct OrderView {
     approved_at: Option<Timestamp>,
     /// By whom, or which policy.
     approved_by: Option<String>,
+    /// When the pieces were set aside on the shelf that they leave; null where they were not.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    picked_at: Option<Timestamp>,
     /// When the pieces left.
     #[schema(value_type = Option<String>, format = DateTime)]
     shipped_at: Option<Timestamp>,
     /// When they should arrive.
     #[schema(value_type = Option<String>, format = DateTime)]
     due_at: Option<Timestamp>,
-    /// When they arrived.
+    /// When the last of them arrived.
     #[schema(value_type = Option<String>, format = DateTime)]
     received_at: Option<Timestamp>,
-    /// How many arrived.
+    /// How many arrived; so far, where the order is still shipped and the rest follows.
     received_quantity: Option<u32>,
+    /// When `transfer.overdue` or `purchase.overdue` told that it should have come; null where it did not.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    overdue_told_at: Option<Timestamp>,
     /// When it was called off.
     #[schema(value_type = Option<String>, format = DateTime)]
     cancelled_at: Option<Timestamp>,
@@ -115,10 +123,12 @@ impl From<Order> for OrderView {
             proposed_at: row.proposed_at,
             approved_at: row.approved_at,
             approved_by: row.approved_by,
+            picked_at: row.picked_at,
             shipped_at: row.shipped_at,
             due_at: row.due_at,
             received_at: row.received_at,
             received_quantity: row.received_quantity,
+            overdue_told_at: row.overdue_told_at,
             cancelled_at: row.cancelled_at,
             consumed: row.consumed,
         }
@@ -152,13 +162,26 @@ struct OrderNote {
     /// Event time of the step; now unless told.
     #[schema(value_type = Option<String>, format = DateTime)]
     at: Option<Timestamp>,
-    /// On receiving: how many pieces arrived; all unless told.
+    /// On receiving: how many pieces arrived; all that are outstanding unless told.
     quantity: Option<u32>,
+    /// On receiving fewer than are outstanding: `follows` where the rest is still on the way, `written_off` (unless told) where it
+    /// is not.
+    #[schema(value_type = Option<String>, example = "follows")]
+    rest: Option<Rest>,
+}
+
+/// What becomes of pieces that did not arrive with the others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Rest {
+    Follows,
+    WrittenOff,
 }
 
 #[derive(Clone, Copy)]
 enum Step {
     Approve,
+    Pick,
     Ship,
     Receive,
     Cancel,
@@ -197,6 +220,7 @@ async fn take_step(
     (kind, step): (OrderKind, Step),
     order_id: String,
     note: OrderNote,
+    request_key: Option<String>,
 ) -> Result<Answer<OrderView>> {
     uninterrupted(async move {
         let tenant = &caller.tenant;
@@ -204,16 +228,27 @@ async fn take_step(
         let mut tx = state.ledger.write().await?;
         let order = match step {
             Step::Approve => orders::approve(&mut tx, tenant, kind, &order_id, &caller.actor, at).await?,
+            Step::Pick => orders::pick(&mut tx, tenant, kind, &order_id, at).await?,
             Step::Ship => orders::ship(&mut tx, tenant, kind, &order_id, at).await?,
-            Step::Receive => orders::receive(&mut tx, tenant, kind, &order_id, note.quantity, at).await?,
+            Step::Receive => {
+                let rest_follows = note.rest == Some(Rest::Follows);
+                let receipt = Receipt { quantity: note.quantity, rest_follows, key: request_key.as_deref() };
+                match orders::receive(&mut tx, tenant, kind, &order_id, receipt, at).await? {
+                    (Booked::Now, order) => order,
+                    // The same request again, after the answer to the first was lost: what it did is done and told.
+                    (Booked::Before, order) => return Ok(Answer(order.into())),
+                }
+            }
             Step::Cancel => orders::cancel(&mut tx, tenant, kind, &order_id, at).await?,
         };
         let view = OrderView::from(order);
-        let event = format!("{}.{}", view.kind, view.state);
+        let came_in_part = matches!(step, Step::Receive) && view.received_at.is_none();
+        let what = if came_in_part { "partly_received" } else { view.state };
+        let event = format!("{}.{what}", view.kind);
         let data = serde_json::json!(view);
         state.alerts.publish(&mut tx, tenant, &event, &order_id, at, &data).await?;
         let what = (caller.actor.as_str(), event.as_str(), order_id.as_str());
-        let detail = serde_json::json!({ "at": at, "quantity": note.quantity });
+        let detail = serde_json::json!({ "at": at, "quantity": note.quantity, "rest": note.rest });
         audit::append(&mut tx, tenant, state.clock.now(), what, &detail).await?;
         commit(tx).await?;
         state.changed();
@@ -263,10 +298,12 @@ macro_rules! kind {
                 caller: Caller<Operate>,
                 State(state): State<ApiState>,
                 Path(order_id): Path<String>,
+                headers: HeaderMap,
                 note: Option<Json<OrderNote>>,
             ) -> Result<Answer<OrderView>> {
                 let note = note.unwrap_or_default().0;
-                take_step(state, caller, (OrderKind::$kind, Step::$step), order_id, note).await
+                let request_key = idempotency::key_of(&headers);
+                take_step(state, caller, (OrderKind::$kind, Step::$step), order_id, note, request_key).await
             }
         )+
     };
@@ -276,8 +313,12 @@ kind!(
     Transfer, "/transfers", "/transfers/{order_id}", list_transfers, get_transfer, "Transfers, newest first",
     "A transfer",
     Approve "/transfers/{order_id}/approve" approve_transfer "Approve a proposed transfer",
-    Ship "/transfers/{order_id}/ship" ship_transfer "Ship an approved transfer: the pieces leave the source's shelf",
-    Receive "/transfers/{order_id}/receive" receive_transfer "Receive a shipped transfer: the pieces go on the shelf",
+    Pick "/transfers/{order_id}/pick" pick_transfer
+        "Set the pieces of an approved transfer aside: they stay on the source's shelf, and may still be called off",
+    Ship "/transfers/{order_id}/ship" ship_transfer
+        "Ship an approved or picked transfer: the pieces leave the source's shelf",
+    Receive "/transfers/{order_id}/receive" receive_transfer
+        "Receive a shipped transfer, or a part of it: the pieces go on the shelf",
     Cancel "/transfers/{order_id}/cancel" cancel_transfer "Call off a transfer that has not shipped"
 );
 kind!(
@@ -285,7 +326,8 @@ kind!(
     "A purchase",
     Approve "/purchases/{order_id}/approve" approve_purchase "Approve a proposed purchase",
     Ship "/purchases/{order_id}/ship" ship_purchase "Say that the supplier has shipped a purchase",
-    Receive "/purchases/{order_id}/receive" receive_purchase "Receive a purchase: the pieces go on the shelf",
+    Receive "/purchases/{order_id}/receive" receive_purchase
+        "Receive a purchase, or a part of it: the pieces go on the shelf",
     Cancel "/purchases/{order_id}/cancel" cancel_purchase "Call off a purchase that has not shipped"
 );
 
@@ -295,6 +337,7 @@ pub(crate) fn routes() -> OpenApiRouter<ApiState> {
         .routes(routes!(list_transfers))
         .routes(routes!(get_transfer))
         .routes(routes!(approve_transfer))
+        .routes(routes!(pick_transfer))
         .routes(routes!(ship_transfer))
         .routes(routes!(receive_transfer))
         .routes(routes!(cancel_transfer))

@@ -4,7 +4,7 @@ use axum::http::Method;
 use harbinger_store::ledger::keys::Scope;
 use serde_json::{Value, json};
 
-use crate::world::{World, request};
+use crate::world::{World, request, tenant};
 
 #[tokio::test]
 async fn an_alert_is_seen_worked_on_resolved_and_closed_with_what_it_was() {
@@ -94,6 +94,39 @@ async fn a_transfer_moves_stock_from_shelf_to_shelf_and_tells_the_device_behind_
         .await
         .expect(200);
     assert_eq!(world.get("/api/v1/stock?depot=hub").await.expect(200)["items"][0]["on_hand"], 9);
+}
+
+#[tokio::test]
+async fn a_transfer_is_picked_and_comes_in_parts_that_a_repeated_request_books_once() {
+    let world = World::new().await;
+    let path = world.filled("/api/v1/transfers/{order_id}");
+    world.post(&format!("{path}/approve"), json!({})).await.expect(200);
+    let picked = world.post(&format!("{path}/pick"), json!({ "at": "2015-01-02T00:00:00Z" })).await.expect(200);
+    assert_eq!((&picked["state"], &picked["picked_at"]), (&json!("picked"), &json!("2015-01-02T00:00:00Z")));
+    world.post(&format!("{path}/ship"), json!({})).await.expect(200);
+    let part = json!({ "quantity": 1, "rest": "follows" });
+    let receive = format!("{path}/receive");
+    let keyed = |body: &Value| {
+        let mut sent = request(Method::POST, &receive, Some(world.key("acme", Scope::Operate)), Some(body.clone()));
+        sent.headers_mut().insert("idempotency-key", "first-box".parse().unwrap());
+        sent
+    };
+    let first = world.send(keyed(&part)).await.expect(200);
+    assert_eq!((&first["state"], &first["received_quantity"]), (&json!("shipped"), &json!(1)));
+    // As where the process dies after the booking and before the answer is kept.
+    let mut tx = world.ledger.write().await.unwrap();
+    harbinger_store::ledger::idempotency::abandon(&mut tx, &tenant("acme"), "first-box").await.unwrap();
+    tx.commit().await.unwrap();
+    assert_eq!(world.send(keyed(&part)).await.expect(200), first);
+    let too_many = world.post(&receive, json!({ "quantity": 2, "rest": "follows" })).await;
+    too_many.problem(409);
+    assert!(too_many.text.contains("1 outstanding"), "{}", too_many.text);
+    world.post(&receive, json!({ "rest": "lost" })).await.problem(422);
+    let last = world.post(&receive, json!({ "rest": "follows" })).await.expect(200);
+    assert_eq!((&last["state"], &last["received_quantity"]), (&json!("received"), &json!(2)));
+    let bought = world.filled("/api/v1/purchases/{order_id}/approve");
+    world.post(&bought, json!({})).await.expect(200);
+    world.post(&bought.replace("approve", "pick"), json!({})).await.problem(404);
 }
 
 #[tokio::test]

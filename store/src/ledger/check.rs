@@ -35,12 +35,14 @@ const ASK: &str = "correct the order through the API, or restore a backup with h
 /// What the state, times and pieces of an order, transfer or purchase, can never be.
 macro_rules! no_order {
     () => {
-        "state NOT IN ('proposed', 'approved', 'shipped', 'received', 'cancelled') \
-         OR (state IN ('approved', 'shipped', 'received') AND approved_at IS NULL) \
+        "state NOT IN ('proposed', 'approved', 'picked', 'shipped', 'received', 'cancelled') \
+         OR (state IN ('approved', 'picked', 'shipped', 'received') AND approved_at IS NULL) \
          OR (state IN ('shipped', 'received') AND shipped_at IS NULL) \
-         OR (state IN ('proposed', 'approved') AND shipped_at IS NOT NULL) \
+         OR (state IN ('proposed', 'approved', 'picked') AND shipped_at IS NOT NULL) \
          OR (state = 'received' AND (received_at IS NULL OR received_quantity IS NULL)) \
          OR (state <> 'received' AND received_at IS NOT NULL) \
+         OR (state NOT IN ('shipped', 'received') AND received_quantity IS NOT NULL) \
+         OR (state = 'shipped' AND received_quantity >= quantity) \
          OR (state = 'cancelled' AND cancelled_at IS NULL) OR received_quantity > quantity"
     };
 }
@@ -96,7 +98,8 @@ const RULES: [Rule; 16] = [
         problem: "its state is none of an order, or its times and pieces do not fit its state",
         remedy: ASK,
         broken: concat!(
-            "SELECT transfer_id FROM transfers WHERE consumed > COALESCE(received_quantity, 0) OR consumed < 0 OR ",
+            "SELECT transfer_id FROM transfers WHERE consumed > COALESCE(received_quantity, 0) OR consumed < 0 ",
+            "OR (state = 'picked' AND picked_at IS NULL) OR ",
             no_order!()
         ),
     },
@@ -104,7 +107,7 @@ const RULES: [Rule; 16] = [
         table: "purchases",
         problem: "its state is none of an order, or its times and pieces do not fit its state",
         remedy: ASK,
-        broken: concat!("SELECT purchase_id FROM purchases WHERE ", no_order!()),
+        broken: concat!("SELECT purchase_id FROM purchases WHERE state = 'picked' OR ", no_order!()),
     },
     Rule {
         table: "part_uses",

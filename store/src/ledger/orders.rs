@@ -1,4 +1,4 @@
-//! Transfers and purchases: proposed by a plan, then approved, shipped, received, and used.
+//! Transfers and purchases: proposed by a plan, then approved, picked, shipped, received, in parts perhaps, and used.
 //!
 //! Both kinds live the same life ([`OrderState`]) in a table each; [`OrderKind`] says which. A transfer moves pieces
 //! between depots, a purchase brings them from the supplier. Every step is one conditional `UPDATE ... WHERE state = ...`
@@ -13,13 +13,16 @@ use super::{Connection, Error, alerts::Order as Sequence, column, words::words};
 mod life;
 mod positions;
 mod proposals;
+mod receipts;
 mod steps;
 mod uses;
 
 pub use life::{OrderState, OrderStep};
 pub use positions::{Position, positions, received_since};
 pub use proposals::{NewOrder, Proposed, propose};
-pub use steps::{approve, cancel, receive, ship};
+pub(super) use receipts::order_of;
+pub use receipts::{Receipt, receive};
+pub use steps::{approve, cancel, pick, ship};
 pub use uses::{PartUse, UseCounts, UseFilter, Used, use_counts, use_part, uses};
 
 /// Which table an order stands in.
@@ -66,12 +69,12 @@ impl OrderKind {
     /// What both tables have in common, under the same names.
     fn columns(self) -> String {
         let own = match self {
-            Self::Transfer => "transfer_id AS order_id, from_depot, to_depot, consumed",
+            Self::Transfer => "transfer_id AS order_id, from_depot, to_depot, consumed, picked_at",
             Self::Purchase => "purchase_id AS order_id, depot AS to_depot",
         };
         format!(
             "{own}, plan_id, part, quantity, state, worth, cost, reasons, proposed_at, approved_at, approved_by, \
-             shipped_at, due_at, received_at, received_quantity, cancelled_at"
+             shipped_at, due_at, received_at, received_quantity, overdue_told_at, cancelled_at"
         )
     }
 }
@@ -120,18 +123,30 @@ pub struct Order {
     pub approved_at: Option<Timestamp>,
     /// By whom, or which policy.
     pub approved_by: Option<String>,
+    /// When the pieces were set aside; `None` where they were not, and for a purchase.
+    pub picked_at: Option<Timestamp>,
     /// When the pieces left.
     pub shipped_at: Option<Timestamp>,
     /// When they should arrive; `None` where the days on the way are not known.
     pub due_at: Option<Timestamp>,
-    /// When they arrived.
+    /// When the last of them arrived.
     pub received_at: Option<Timestamp>,
-    /// How many arrived.
+    /// How many arrived, so far where it is shipped and the rest follows.
     pub received_quantity: Option<u32>,
+    /// When somebody was told that it is overdue.
+    pub overdue_told_at: Option<Timestamp>,
     /// When it was called off.
     pub cancelled_at: Option<Timestamp>,
     /// How many of a received transfer have gone into devices; 0 for a purchase.
     pub consumed: u32,
+}
+
+impl Order {
+    /// Pieces that were ordered and have not come.
+    #[must_use]
+    pub fn outstanding(&self) -> u32 {
+        self.quantity.saturating_sub(self.received_quantity.unwrap_or(0))
+    }
 }
 
 /// Which orders a list holds.
@@ -222,9 +237,13 @@ pub async fn due(
 }
 
 fn order(kind: OrderKind, row: &AnyRow) -> Result<Order, Error> {
-    let (from, consumed) = match kind {
-        OrderKind::Transfer => (Some(column::parse(row, "from_depot")?), column::count(row, "consumed")?),
-        OrderKind::Purchase => (None, 0),
+    let (from, consumed, picked_at) = match kind {
+        OrderKind::Transfer => (
+            Some(column::parse(row, "from_depot")?),
+            column::count(row, "consumed")?,
+            column::time_optional(row, "picked_at")?,
+        ),
+        OrderKind::Purchase => (None, 0, None),
     };
     Ok(Order {
         order_id: column::get(row, "order_id")?,
@@ -241,10 +260,12 @@ fn order(kind: OrderKind, row: &AnyRow) -> Result<Order, Error> {
         proposed_at: column::time(row, "proposed_at")?,
         approved_at: column::time_optional(row, "approved_at")?,
         approved_by: column::get(row, "approved_by")?,
+        picked_at,
         shipped_at: column::time_optional(row, "shipped_at")?,
         due_at: column::time_optional(row, "due_at")?,
         received_at: column::time_optional(row, "received_at")?,
         received_quantity: column::count_optional(row, "received_quantity")?,
+        overdue_told_at: column::time_optional(row, "overdue_told_at")?,
         cancelled_at: column::time_optional(row, "cancelled_at")?,
         consumed,
     })

@@ -48,7 +48,8 @@ pub struct NewMovement<'a> {
     pub quantity: i64,
     /// Why.
     pub kind: MovementKind,
-    /// What it belongs to: an order's id, an import's, a use's. With kind, part and depot it is booked once.
+    /// What it belongs to: an order's id, with more behind it where it comes in parts, an import's, a use's. With kind,
+    /// part and depot it is booked once.
     pub reference: &'a str,
 }
 
@@ -140,6 +141,29 @@ pub async fn book(connection: &mut Connection, tenant: &TenantId, movement: NewM
     Ok(Booked::Now)
 }
 
+/// Whether a movement is booked already.
+///
+/// # Errors
+/// [`Error::Database`].
+pub(super) async fn is_booked(
+    connection: &mut Connection,
+    tenant: &TenantId,
+    movement: NewMovement<'_>,
+) -> Result<bool, Error> {
+    let found = sqlx::query(
+        "SELECT movement_id FROM stock_movements \
+         WHERE tenant = $1 AND reference = $2 AND kind = $3 AND part = $4 AND depot = $5",
+    )
+    .bind(tenant.as_str())
+    .bind(movement.reference)
+    .bind(movement.kind.as_str())
+    .bind(movement.part.as_str())
+    .bind(movement.depot.as_str())
+    .fetch_optional(connection)
+    .await?;
+    Ok(found.is_some())
+}
+
 /// Sets levels as another system tells them, each with its movement. The same `reference` again changes nothing.
 ///
 /// Our own shipments stay counted: `in_transit` is what was told, at least what our open orders have on the way.
@@ -183,7 +207,7 @@ pub async fn import(
     Ok(set)
 }
 
-/// Pieces that our open orders have on the way to a depot.
+/// Pieces that our open orders have on the way to a depot, less what has come of them.
 async fn shipped_to(
     connection: &mut Connection,
     tenant: &TenantId,
@@ -191,16 +215,19 @@ async fn shipped_to(
     depot: &DepotId,
 ) -> Result<i64, Error> {
     let rows = sqlx::query(
-        "SELECT quantity FROM transfers WHERE tenant = $1 AND part = $2 AND to_depot = $3 AND state = 'shipped' \
+        "SELECT quantity, received_quantity FROM transfers WHERE tenant = $1 AND part = $2 AND to_depot = $3 AND state = 'shipped' \
          UNION ALL \
-         SELECT quantity FROM purchases WHERE tenant = $1 AND part = $2 AND depot = $3 AND state = 'shipped'",
+         SELECT quantity, received_quantity FROM purchases WHERE tenant = $1 AND part = $2 AND depot = $3 AND state = 'shipped'",
     )
     .bind(tenant.as_str())
     .bind(part.as_str())
     .bind(depot.as_str())
     .fetch_all(connection)
     .await?;
-    rows.iter().map(|row| column::get::<i64>(row, "quantity")).sum()
+    let outstanding = |row| {
+        Ok(column::get::<i64>(row, "quantity")? - column::get::<Option<i64>>(row, "received_quantity")?.unwrap_or(0))
+    };
+    rows.iter().map(outstanding).sum()
 }
 
 /// Changes `on_hand` by `difference` because a person counted. The same `reference` again changes nothing.

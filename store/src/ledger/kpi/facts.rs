@@ -1,5 +1,7 @@
 //! What the results are reckoned from: rows of the ledger as they stand, each table read once.
 
+use std::collections::HashMap;
+
 use futures::TryStreamExt as _;
 use harbinger_core::{
     DepotId, Duration, PartId, TenantId, TimeRange, Timestamp,
@@ -9,7 +11,11 @@ use serde::Deserialize;
 use sqlx::{AssertSqlSafe, any::AnyRow};
 
 use super::dead::YEAR;
-use crate::ledger::{Connection, Error, column, orders::OrderKind, plans, registry, stock};
+use crate::ledger::{
+    Connection, Error, column,
+    orders::{self, OrderKind, OrderState},
+    plans, registry, stock,
+};
 
 /// A replacement and what is known of how it was served.
 #[derive(Debug, Clone, PartialEq)]
@@ -43,7 +49,7 @@ pub struct Moved {
     pub quantity: i64,
 }
 
-/// An order that has left: a transfer or a purchase.
+/// What has left for one order, a transfer or a purchase, and arrived together or is still on the way.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Shipment {
     /// Which part.
@@ -52,7 +58,7 @@ pub struct Shipment {
     pub from: Option<DepotId>,
     /// Where it goes.
     pub to: DepotId,
-    /// Pieces: those that arrived, else those that left.
+    /// Pieces: those that arrived then, else those that left and have not arrived.
     pub quantity: u32,
     /// When it left.
     pub shipped_at: Timestamp,
@@ -129,8 +135,11 @@ impl Facts {
         let now = uses.last().map_or(now, |last| last.ts.max(now));
         let mut movements = in_event_time(movements(connection, tenant).await?, now);
         movements.retain(|moved| moved.ts < range.to);
-        let mut shipments = shipments(connection, tenant, OrderKind::Transfer).await?;
-        shipments.extend(self::shipments(connection, tenant, OrderKind::Purchase).await?);
+        let receipts = receipts(connection, tenant).await?;
+        let mut shipments = Vec::new();
+        for kind in [OrderKind::Transfer, OrderKind::Purchase] {
+            shipments.extend(self::shipments(connection, tenant, kind, &receipts).await?);
+        }
         let long = TimeRange { from: range.from.min(now - YEAR), to: Timestamp::MAX };
         let latest = plans::latest(connection, tenant).await?;
         Ok(Self {
@@ -215,32 +224,63 @@ fn in_event_time(mut booked: Vec<Moved>, now: Timestamp) -> Vec<Moved> {
     booked
 }
 
-async fn shipments(connection: &mut Connection, tenant: &TenantId, kind: OrderKind) -> Result<Vec<Shipment>, Error> {
+/// What left, by order, and of each order by arrival; what is still on the way last.
+async fn shipments(
+    connection: &mut Connection,
+    tenant: &TenantId,
+    kind: OrderKind,
+    receipts: &Receipts,
+) -> Result<Vec<Shipment>, Error> {
     let (table, id, from, to) = match kind {
         OrderKind::Transfer => ("transfers", "transfer_id", "from_depot, ", "to_depot"),
         OrderKind::Purchase => ("purchases", "purchase_id", "", "depot"),
     };
     let rows = sqlx::query(AssertSqlSafe(format!(
-        "SELECT part, {from}{to} AS target, quantity, received_quantity, shipped_at, received_at FROM {table} \
+        "SELECT {id} AS order_id, part, {from}{to} AS target, quantity, received_quantity, shipped_at, state FROM {table} \
          WHERE tenant = $1 AND shipped_at IS NOT NULL ORDER BY shipped_at, {id}"
     )))
     .bind(tenant.as_str())
     .fetch_all(connection)
     .await?;
-    let shipment = |row: &AnyRow| {
-        Ok(Shipment {
+    let mut shipments = Vec::new();
+    for row in &rows {
+        let whole = Shipment {
             part: column::parse(row, "part")?,
             from: match kind {
                 OrderKind::Transfer => Some(column::parse(row, "from_depot")?),
                 OrderKind::Purchase => None,
             },
             to: column::parse(row, "target")?,
-            quantity: column::count_optional(row, "received_quantity")?.unwrap_or(column::count(row, "quantity")?),
+            quantity: column::count(row, "quantity")?,
             shipped_at: column::time(row, "shipped_at")?,
-            received_at: column::time_optional(row, "received_at")?,
-        })
-    };
-    rows.iter().map(shipment).collect()
+            received_at: None,
+        };
+        let came = receipts.get(&column::get::<String>(row, "order_id")?).into_iter().flatten();
+        let arrived = |&(at, quantity)| Shipment { quantity, received_at: Some(at), ..whole.clone() };
+        shipments.extend(came.map(arrived));
+        if column::parse::<OrderState>(row, "state")? == OrderState::Shipped {
+            let received = column::count_optional(row, "received_quantity")?.unwrap_or(0);
+            shipments.push(Shipment { quantity: whole.quantity.saturating_sub(received), ..whole });
+        }
+    }
+    Ok(shipments)
+}
+
+/// When how many pieces came, by order.
+type Receipts = HashMap<String, Vec<(Timestamp, u32)>>;
+
+/// When how many pieces came of each order, in the order in which they were booked.
+async fn receipts(connection: &mut Connection, tenant: &TenantId) -> Result<Receipts, Error> {
+    let query = "SELECT reference, ts, quantity FROM stock_movements \
+                 WHERE tenant = $1 AND kind = 'receive' ORDER BY movement_id";
+    let rows = sqlx::query(query).bind(tenant.as_str()).fetch_all(connection).await?;
+    let mut receipts = Receipts::new();
+    for row in &rows {
+        let reference: String = column::get(row, "reference")?;
+        let receipt = (column::time(row, "ts")?, column::count(row, "quantity")?);
+        receipts.entry(orders::order_of(&reference).to_owned()).or_default().push(receipt);
+    }
+    Ok(receipts)
 }
 
 /// The part of a plan's document that says what it expects; what is more in it is not looked at.

@@ -11,7 +11,7 @@ use crate::{
     Ledger,
     ledger::{
         fixture::on_both_engines,
-        orders::{self, NewOrder, PartUse},
+        orders::{self, NewOrder, PartUse, Receipt},
         plans::{self, PlanRow},
         stock,
     },
@@ -36,7 +36,7 @@ async fn send(tx: &mut Connection, from: &str, to: &str, quantity: u32, (left, a
     let id = &proposed.added[0].order_id;
     orders::approve(tx, &tenant(), kind, id, "me", day(left)).await.unwrap();
     orders::ship(tx, &tenant(), kind, id, day(left)).await.unwrap();
-    orders::receive(tx, &tenant(), kind, id, None, day(arrived)).await.unwrap();
+    orders::receive(tx, &tenant(), kind, id, Receipt::default(), day(arrived)).await.unwrap();
 }
 
 async fn replace(tx: &mut Connection, at: i64, (device, depot): (&str, DepotId), quantity: u32, predicted: bool) {

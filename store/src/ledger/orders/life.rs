@@ -12,6 +12,8 @@ pub enum OrderState {
     Proposed,
     /// A person, or a policy, has agreed; pieces are still where they were.
     Approved,
+    /// The pieces are set aside on the shelf that they will leave; of transfers only.
+    Picked,
     /// The pieces are on the way.
     Shipped,
     /// The pieces are on the shelf.
@@ -25,6 +27,7 @@ words!(
     "an order state",
     Proposed = "proposed",
     Approved = "approved",
+    Picked = "picked",
     Shipped = "shipped",
     Received = "received",
     Cancelled = "cancelled"
@@ -35,6 +38,8 @@ words!(
 pub enum OrderStep {
     /// Somebody agrees.
     Approve,
+    /// The pieces are set aside.
+    Pick,
     /// The pieces leave.
     Ship,
     /// The pieces arrive.
@@ -45,13 +50,14 @@ pub enum OrderStep {
 
 impl OrderStep {
     /// All steps.
-    pub const ALL: [Self; 4] = [Self::Approve, Self::Ship, Self::Receive, Self::Cancel];
+    pub const ALL: [Self; 5] = [Self::Approve, Self::Pick, Self::Ship, Self::Receive, Self::Cancel];
 
     /// The word for an order that it happened to.
     #[must_use]
     pub fn past_participle(self) -> &'static str {
         match self {
             Self::Approve => "approved",
+            Self::Pick => "picked",
             Self::Ship => "shipped",
             Self::Receive => "received",
             Self::Cancel => "cancelled",
@@ -61,16 +67,18 @@ impl OrderStep {
 
 impl OrderState {
     /// All states, in the order of a life.
-    pub const ALL: [Self; 5] = [Self::Proposed, Self::Approved, Self::Shipped, Self::Received, Self::Cancelled];
+    pub const ALL: [Self; 6] =
+        [Self::Proposed, Self::Approved, Self::Picked, Self::Shipped, Self::Received, Self::Cancelled];
 
     /// The state after a step; `None` where the step is not allowed.
     #[must_use]
     pub fn after(self, step: OrderStep) -> Option<Self> {
         match (self, step) {
             (Self::Proposed, OrderStep::Approve) => Some(Self::Approved),
-            (Self::Approved, OrderStep::Ship) => Some(Self::Shipped),
+            (Self::Approved, OrderStep::Pick) => Some(Self::Picked),
+            (Self::Approved | Self::Picked, OrderStep::Ship) => Some(Self::Shipped),
             (Self::Shipped, OrderStep::Receive) => Some(Self::Received),
-            (Self::Proposed | Self::Approved, OrderStep::Cancel) => Some(Self::Cancelled),
+            (Self::Proposed | Self::Approved | Self::Picked, OrderStep::Cancel) => Some(Self::Cancelled),
             _ => None,
         }
     }
@@ -89,14 +97,15 @@ mod tests {
     /// The whole table: every state against every step.
     #[test]
     fn only_the_listed_steps_are_allowed() {
-        use OrderState::{Approved, Cancelled, Proposed, Received, Shipped};
-        let table: [(OrderState, [Option<OrderState>; 4]); 5] = [
-            // approve, ship, receive, cancel
-            (Proposed, [Some(Approved), None, None, Some(Cancelled)]),
-            (Approved, [None, Some(Shipped), None, Some(Cancelled)]),
-            (Shipped, [None, None, Some(Received), None]),
-            (Received, [None; 4]),
-            (Cancelled, [None; 4]),
+        use OrderState::{Approved, Cancelled, Picked, Proposed, Received, Shipped};
+        let table: [(OrderState, [Option<OrderState>; 5]); 6] = [
+            // approve, pick, ship, receive, cancel
+            (Proposed, [Some(Approved), None, None, None, Some(Cancelled)]),
+            (Approved, [None, Some(Picked), Some(Shipped), None, Some(Cancelled)]),
+            (Picked, [None, None, Some(Shipped), None, Some(Cancelled)]),
+            (Shipped, [None, None, None, Some(Received), None]),
+            (Received, [None; 5]),
+            (Cancelled, [None; 5]),
         ];
         for (state, expected) in table {
             assert_eq!(OrderStep::ALL.map(|step| state.after(step)), expected, "{state}");

@@ -15,9 +15,9 @@ pub struct Position {
     pub on_hand: u32,
     /// Shipped and on the way here.
     pub in_transit: u32,
-    /// Approved to come here and not shipped yet.
+    /// Approved to come here, picked perhaps, and not shipped yet.
     pub on_order: u32,
-    /// On the shelf, approved to leave.
+    /// On the shelf, approved to leave, picked perhaps.
     pub reserved: u32,
 }
 
@@ -35,7 +35,7 @@ pub async fn positions(
         position.on_hand = level.on_hand;
         position.in_transit = level.in_transit;
     }
-    let approved = OrderFilter { states: vec![OrderState::Approved], ..OrderFilter::default() };
+    let approved = OrderFilter { states: vec![OrderState::Approved, OrderState::Picked], ..OrderFilter::default() };
     for kind in [OrderKind::Transfer, OrderKind::Purchase] {
         for order in list(connection, tenant, kind, &approved, Sequence::OldestFirst, None, u32::MAX).await? {
             positions.entry((order.part.clone(), order.to)).or_default().on_order += order.quantity;
@@ -57,14 +57,15 @@ pub async fn received_since(
     tenant: &TenantId,
     since: Timestamp,
 ) -> Result<BTreeMap<(PartId, DepotId), Timestamp>, Error> {
+    // Receipts of transfers, of parts of them too: movements refer to orders by ids that tell the kind.
     let rows = sqlx::query(
-        "SELECT part, to_depot, received_at FROM transfers WHERE tenant = $1 AND received_at >= $2 ORDER BY received_at",
+        "SELECT part, depot, ts FROM stock_movements WHERE tenant = $1 AND reference > 'trf_' AND reference < 'trf`' \
+         AND kind = 'receive' AND quantity > 0 AND ts >= $2 ORDER BY ts",
     )
     .bind(tenant.as_str())
     .bind(since.millis())
     .fetch_all(connection)
     .await?;
-    let received =
-        |row| Ok(((column::parse(row, "part")?, column::parse(row, "to_depot")?), column::time(row, "received_at")?));
+    let received = |row| Ok(((column::parse(row, "part")?, column::parse(row, "depot")?), column::time(row, "ts")?));
     rows.iter().map(received).collect()
 }

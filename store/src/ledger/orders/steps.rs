@@ -1,4 +1,4 @@
-//! The steps of an order: approve, ship, receive, cancel; each with the stock that moves.
+//! The steps of an order until it is on the way: approve, pick, ship, cancel; each with the stock that moves.
 //!
 //! A step is a savepoint of its own inside the caller's transaction: where it fails, nothing of it stays, even if the
 //! caller goes on.
@@ -29,7 +29,25 @@ pub async fn approve(
     Ok(Order { approved_by: Some(by.to_owned()), ..order })
 }
 
-/// Ships an approved order: pieces leave the source's shelf (a purchase has none) and are on the way to the target,
+/// Sets the pieces of an approved transfer aside: they stay on the shelf and reserved, and may still be called off.
+///
+/// # Errors
+/// [`Error::Conflict`] for a purchase, [`Error::NotFound`], [`Error::WrongState`], [`Error::Database`].
+pub async fn pick(
+    connection: &mut Connection,
+    tenant: &TenantId,
+    kind: OrderKind,
+    order_id: &str,
+    at: Timestamp,
+) -> Result<Order, Error> {
+    if kind == OrderKind::Purchase {
+        let reason = format!("purchase {order_id:?} cannot be picked: its supplier picks it; ship it when it has left");
+        return Err(Error::Conflict { reason });
+    }
+    advance(connection, tenant, kind, order_id, OrderStep::Pick, at).await
+}
+
+/// Ships an approved or picked order: pieces leave the source's shelf (a purchase has none) and are on the way to the target,
 /// due after the lane's days or the supplier's.
 ///
 /// # Errors
@@ -68,49 +86,6 @@ pub async fn ship(
     Ok(Order { due_at, ..order })
 }
 
-/// Receives a shipped order: `quantity` pieces (all of them for `None`) go on the target's shelf; what is short is no
-/// longer on the way.
-///
-/// # Errors
-/// [`Error::NotFound`], [`Error::WrongState`], [`Error::Conflict`] where more pieces are to be received than were shipped,
-/// [`Error::Database`].
-pub async fn receive(
-    connection: &mut Connection,
-    tenant: &TenantId,
-    kind: OrderKind,
-    order_id: &str,
-    quantity: Option<u32>,
-    at: Timestamp,
-) -> Result<Order, Error> {
-    let mut step = connection.begin().await?;
-    let order = advance(&mut step, tenant, kind, order_id, OrderStep::Receive, at).await?;
-    let arrived = quantity.unwrap_or(order.quantity);
-    if arrived > order.quantity {
-        let reason = format!("{arrived} pieces cannot be received of {order_id:?}, which shipped {}", order.quantity);
-        return Err(Error::Conflict { reason });
-    }
-    stock::change_in_transit(&mut step, tenant, &order.part, &order.to, -i64::from(order.quantity)).await?;
-    let movement = NewMovement {
-        ts: at,
-        part: &order.part,
-        depot: &order.to,
-        quantity: i64::from(arrived),
-        kind: MovementKind::Receive,
-        reference: order_id,
-    };
-    stock::book(&mut step, tenant, movement).await?;
-    let sql =
-        format!("UPDATE {} SET received_quantity = $3 WHERE {} = $1 AND tenant = $2", kind.table(), kind.id_column());
-    sqlx::query(AssertSqlSafe(sql))
-        .bind(order_id)
-        .bind(tenant.as_str())
-        .bind(i64::from(arrived))
-        .execute(&mut *step)
-        .await?;
-    step.commit().await?;
-    Ok(Order { received_quantity: Some(arrived), ..order })
-}
-
 /// Calls off an order that has not shipped.
 ///
 /// # Errors
@@ -126,7 +101,7 @@ pub async fn cancel(
 }
 
 /// Moves an order to the state after `step`, if it is still in the state that was read.
-async fn advance(
+pub(super) async fn advance(
     connection: &mut Connection,
     tenant: &TenantId,
     kind: OrderKind,

@@ -18,6 +18,10 @@ on_both_engines!(
     a_new_plan_keeps_what_it_wants_still_and_cancels_the_rest,
     a_replacement_takes_the_oldest_piece_and_names_the_transfer_that_brought_it,
     an_import_keeps_what_our_orders_have_on_the_way,
+    picked_pieces_stay_on_the_shelf_until_they_ship_or_are_called_off,
+    an_order_comes_in_parts_each_booked_once,
+    the_last_part_ends_the_order,
+    of_many_who_receive_a_part_at_once_each_is_booked_once,
 );
 
 const DAY: i64 = 86_400_000;
@@ -75,6 +79,22 @@ fn part_use(day: i64, device: &str, quantity: u32) -> PartUse {
     }
 }
 
+/// A receipt of so many pieces.
+fn of(quantity: u32) -> Receipt<'static> {
+    Receipt { quantity: Some(quantity), ..Receipt::default() }
+}
+
+/// The same where the rest follows.
+fn part_of(quantity: u32) -> Receipt<'static> {
+    Receipt { rest_follows: true, ..of(quantity) }
+}
+
+/// An approved order.
+async fn approved(tx: &mut Connection, wanted: NewOrder) -> Order {
+    let made = propose(tx, &tenant(), "pln", at(1), &[wanted]).await.unwrap().added.remove(0);
+    approve(tx, &tenant(), made.kind, &made.order_id, "me", at(1)).await.unwrap()
+}
+
 /// A hub of `pieces`, a lane of 2.5 days to `north`, and a supplier of 14 days.
 async fn stock_hub(ledger: &Ledger, pieces: u32) {
     let mut tx = ledger.write().await.unwrap();
@@ -111,7 +131,7 @@ async fn a_transfer_moves_its_pieces_from_shelf_to_shelf(ledger: Ledger) {
     assert_eq!((on_shelf(&mut tx, "hub").await, on_shelf(&mut tx, "north").await), ((1, 0), (0, 2)));
     assert_eq!(due(&mut tx, &tenant(), kind, at(4)).await.unwrap(), []);
     assert_eq!(due(&mut tx, &tenant(), kind, at(5)).await.unwrap(), [shipped]);
-    let received = receive(&mut tx, &tenant(), kind, &id, None, at(5)).await.unwrap();
+    let (_, received) = receive(&mut tx, &tenant(), kind, &id, Receipt::default(), at(5)).await.unwrap();
     assert_eq!((received.state, received.received_quantity), (OrderState::Received, Some(2)));
     assert_eq!((on_shelf(&mut tx, "hub").await, on_shelf(&mut tx, "north").await), ((1, 0), (2, 0)));
     assert_eq!(get(&mut tx, &tenant(), kind, &id).await.unwrap(), received);
@@ -130,9 +150,9 @@ async fn a_purchase_comes_from_the_supplier_and_may_come_short(ledger: Ledger) {
     approve(&mut tx, &tenant(), kind, &id, "me", at(1)).await.unwrap();
     assert_eq!(ship(&mut tx, &tenant(), kind, &id, at(1)).await.unwrap().due_at, Some(at(15)));
     assert_eq!(on_shelf(&mut tx, "hub").await, (0, 6));
-    let too_many = receive(&mut tx, &tenant(), kind, &id, Some(7), at(15)).await;
+    let too_many = receive(&mut tx, &tenant(), kind, &id, of(7), at(15)).await;
     assert!(matches!(too_many, Err(Error::Conflict { .. })), "{too_many:?}");
-    let received = receive(&mut tx, &tenant(), kind, &id, Some(5), at(15)).await.unwrap();
+    let (_, received) = receive(&mut tx, &tenant(), kind, &id, of(5), at(15)).await.unwrap();
     assert_eq!((received.quantity, received.received_quantity), (6, Some(5)));
     assert_eq!(on_shelf(&mut tx, "hub").await, (5, 0));
 }
@@ -206,7 +226,7 @@ async fn a_replacement_takes_the_oldest_piece_and_names_the_transfer_that_brough
         let id = propose(&mut tx, &tenant(), "pln", at(day), &[wanted]).await.unwrap().added[0].order_id.clone();
         approve(&mut tx, &tenant(), kind, &id, "me", at(day)).await.unwrap();
         ship(&mut tx, &tenant(), kind, &id, at(day)).await.unwrap();
-        receive(&mut tx, &tenant(), kind, &id, None, at(day + 3)).await.unwrap();
+        receive(&mut tx, &tenant(), kind, &id, Receipt::default(), at(day + 3)).await.unwrap();
         ids.push(id);
     }
     let (booked, first) = use_part(&mut tx, &tenant(), &part_use(10, "d1", 1)).await.unwrap();
@@ -238,8 +258,108 @@ async fn an_import_keeps_what_our_orders_have_on_the_way(ledger: Ledger) {
     let told = StockLevel { part: part(), depot: depot("north"), on_hand: 1, in_transit: 0 };
     stock::import(&mut tx, &tenant(), at(2), &[told], "imp-2").await.unwrap();
     assert_eq!(on_shelf(&mut tx, "north").await, (1, 2));
-    receive(&mut tx, &tenant(), kind, &id, None, at(3)).await.unwrap();
+    receive(&mut tx, &tenant(), kind, &id, Receipt::default(), at(3)).await.unwrap();
     assert_eq!(on_shelf(&mut tx, "north").await, (3, 0));
+}
+
+async fn picked_pieces_stay_on_the_shelf_until_they_ship_or_are_called_off(ledger: Ledger) {
+    stock_hub(&ledger, 3).await;
+    let mut tx = ledger.write().await.unwrap();
+    let kind = OrderKind::Transfer;
+    let (kept, dropped) =
+        (approved(&mut tx, transfer("north", 2)).await, approved(&mut tx, transfer("south", 1)).await);
+    for order in [&kept, &dropped] {
+        let picked = pick(&mut tx, &tenant(), kind, &order.order_id, at(2)).await.unwrap();
+        assert_eq!((picked.state, picked.picked_at), (OrderState::Picked, Some(at(2))));
+    }
+    assert_eq!(on_shelf(&mut tx, "hub").await, (3, 0));
+    let planned = positions(&mut tx, &tenant()).await.unwrap();
+    assert_eq!((planned[&(part(), depot("hub"))].reserved, planned[&(part(), depot("north"))].on_order), (3, 2));
+    cancel(&mut tx, &tenant(), kind, &dropped.order_id, at(3)).await.unwrap();
+    ship(&mut tx, &tenant(), kind, &kept.order_id, at(3)).await.unwrap();
+    assert_eq!((on_shelf(&mut tx, "hub").await, on_shelf(&mut tx, "north").await), ((1, 0), (0, 2)));
+    let again = pick(&mut tx, &tenant(), kind, &kept.order_id, at(4)).await.unwrap_err();
+    assert_eq!(again.to_string(), format!("transfer {:?} is shipped, so it cannot be picked", kept.order_id));
+    let bought = approved(&mut tx, purchase(1)).await;
+    let refused = pick(&mut tx, &tenant(), bought.kind, &bought.order_id, at(2)).await.unwrap_err();
+    assert!(refused.to_string().contains("its supplier picks it"), "{refused}");
+}
+
+async fn an_order_comes_in_parts_each_booked_once(ledger: Ledger) {
+    stock_hub(&ledger, 9).await;
+    let mut tx = ledger.write().await.unwrap();
+    let order = approved(&mut tx, transfer("north", 6)).await;
+    let (kind, id) = (order.kind, order.order_id.as_str());
+    let early = receive(&mut tx, &tenant(), kind, id, part_of(2), at(2)).await;
+    assert!(matches!(early, Err(Error::WrongState { .. })), "{early:?}");
+    ship(&mut tx, &tenant(), kind, id, at(2)).await.unwrap();
+    let keyed = Receipt { key: Some("a/b"), ..part_of(2) };
+    let (first, partly) = receive(&mut tx, &tenant(), kind, id, keyed, at(3)).await.unwrap();
+    assert_eq!((first, partly.state, partly.received_quantity), (Booked::Now, OrderState::Shipped, Some(2)));
+    assert_eq!((partly.received_at, partly.outstanding()), (None, 4));
+    // The same request again, as after a crash: nothing moves.
+    let (again, same) = receive(&mut tx, &tenant(), kind, id, keyed, at(3)).await.unwrap();
+    assert_eq!((again, same), (Booked::Before, partly));
+    assert_eq!(on_shelf(&mut tx, "north").await, (2, 4));
+    // What has come may be used, and an import knows what is still on the way.
+    let (_, used) = use_part(&mut tx, &tenant(), &part_use(3, "d1", 1)).await.unwrap();
+    assert_eq!(used.transfer_id.as_deref(), Some(id));
+    let told = StockLevel { part: part(), depot: depot("north"), on_hand: 1, in_transit: 0 };
+    stock::import(&mut tx, &tenant(), at(3), &[told], "count").await.unwrap();
+    assert_eq!(on_shelf(&mut tx, "north").await, (1, 4));
+    receive(&mut tx, &tenant(), kind, id, part_of(1), at(4)).await.unwrap();
+    let too_many = receive(&mut tx, &tenant(), kind, id, part_of(4), at(5)).await.unwrap_err();
+    assert!(too_many.to_string().ends_with("which shipped 6 and has 3 outstanding"), "{too_many}");
+    assert!(matches!(receive(&mut tx, &tenant(), kind, id, part_of(0), at(5)).await, Err(Error::Conflict { .. })));
+    assert_eq!(received_since(&mut tx, &tenant(), at(4)).await.unwrap().into_values().collect::<Vec<_>>(), [at(4)]);
+    // Short by one, which is written off.
+    let (_, done) = receive(&mut tx, &tenant(), kind, id, of(2), at(6)).await.unwrap();
+    assert_eq!((done.state, done.received_quantity, done.received_at), (OrderState::Received, Some(5), Some(at(6))));
+    assert_eq!(on_shelf(&mut tx, "north").await, (4, 0));
+    let late = receive(&mut tx, &tenant(), kind, id, keyed, at(7)).await.unwrap();
+    assert_eq!(late, (Booked::Before, done));
+    assert!(matches!(receive(&mut tx, &tenant(), kind, id, part_of(1), at(7)).await, Err(Error::WrongState { .. })));
+    tx.commit().await.unwrap();
+    let checked = crate::ledger::check::check_connection(&mut ledger.read().await.unwrap(), ledger.engine()).await;
+    assert_eq!(checked.findings, []);
+}
+
+async fn the_last_part_ends_the_order(ledger: Ledger) {
+    stock_hub(&ledger, 0).await;
+    let mut tx = ledger.write().await.unwrap();
+    let order = approved(&mut tx, purchase(3)).await;
+    let (kind, id) = (order.kind, order.order_id.as_str());
+    ship(&mut tx, &tenant(), kind, id, at(2)).await.unwrap();
+    receive(&mut tx, &tenant(), kind, id, part_of(2), at(3)).await.unwrap();
+    let (_, done) = receive(&mut tx, &tenant(), kind, id, part_of(1), at(4)).await.unwrap();
+    assert_eq!((done.state, done.received_quantity), (OrderState::Received, Some(3)));
+    assert_eq!(on_shelf(&mut tx, "hub").await, (3, 0));
+}
+
+/// Eight workers receive one piece each of an order of five, at once and with keys of their own, each twice.
+async fn of_many_who_receive_a_part_at_once_each_is_booked_once(ledger: Ledger) {
+    stock_hub(&ledger, 9).await;
+    let mut tx = ledger.write().await.unwrap();
+    let id = approved(&mut tx, transfer("north", 5)).await.order_id;
+    ship(&mut tx, &tenant(), OrderKind::Transfer, &id, at(2)).await.unwrap();
+    tx.commit().await.unwrap();
+    let attempts = (0..16).map(|worker| {
+        let (ledger, id) = (ledger.clone(), id.clone());
+        tokio::spawn(async move {
+            let mut tx = ledger.write().await.unwrap();
+            let key = format!("request-{}", worker / 2);
+            let receipt = Receipt { key: Some(&key), ..part_of(1) };
+            let done = receive(&mut tx, &tenant(), OrderKind::Transfer, &id, receipt, at(3)).await;
+            tx.commit().await.unwrap();
+            matches!(done, Ok((Booked::Now, _)))
+        })
+    });
+    let mut booked = 0;
+    for attempt in attempts.collect::<Vec<_>>() {
+        booked += u32::from(attempt.await.unwrap());
+    }
+    let mut read = ledger.read().await.unwrap();
+    assert_eq!((booked, on_shelf(&mut read, "north").await), (5, (5, 0)));
 }
 
 /// Eight workers try to approve and ship the same order at once, over a ledger on disk: one of them does, once.
@@ -276,13 +396,15 @@ async fn of_many_who_ship_at_once_one_does(ledger: Ledger) {
 enum Act {
     Propose(u32, bool),
     Step(usize, OrderStep),
+    Part(usize, u32, u32),
     Use(i64),
 }
 
 fn act() -> impl Strategy<Value = Act> {
     prop_oneof![
         2 => (1..4_u32, any::<bool>()).prop_map(|(quantity, buy)| Act::Propose(quantity, buy)),
-        8 => (0..8_usize, 0..4_usize).prop_map(|(order, step)| Act::Step(order, OrderStep::ALL[step])),
+        8 => (0..8_usize, 0..5_usize).prop_map(|(order, step)| Act::Step(order, OrderStep::ALL[step])),
+        3 => (0..8_usize, 0..3_u32, 0..9_u32).prop_map(|(order, pieces, key)| Act::Part(order, pieces, key)),
         2 => (0..6_i64).prop_map(Act::Use),
     ]
 }
@@ -291,8 +413,9 @@ async fn take(tx: &mut Connection, order: &Order, step: OrderStep) -> Result<Ord
     let (kind, id) = (order.kind, &order.order_id);
     match step {
         OrderStep::Approve => approve(tx, &tenant(), kind, id, "me", at(2)).await,
+        OrderStep::Pick => pick(tx, &tenant(), kind, id, at(2)).await,
         OrderStep::Ship => ship(tx, &tenant(), kind, id, at(2)).await,
-        OrderStep::Receive => receive(tx, &tenant(), kind, id, None, at(3)).await,
+        OrderStep::Receive => receive(tx, &tenant(), kind, id, Receipt::default(), at(3)).await.map(|(_, order)| order),
         OrderStep::Cancel => cancel(tx, &tenant(), kind, id, at(2)).await,
     }
 }
@@ -325,7 +448,26 @@ async fn walk(ledger: &Ledger, acts: Vec<Act>) {
                         *order = after;
                     }
                     Err(Error::WrongState { .. }) => assert_eq!(before.state.after(step), None),
-                    Err(Error::Conflict { .. }) => assert_eq!(step, OrderStep::Ship),
+                    Err(Error::Conflict { .. }) => assert!(
+                        step == OrderStep::Ship || (step == OrderStep::Pick && before.kind == OrderKind::Purchase)
+                    ),
+                    Err(other) => panic!("{other}"),
+                }
+            }
+            Act::Part(place, pieces, key) => {
+                let Some(order) = orders.get_mut(place) else { continue };
+                let before = order.clone();
+                let key = format!("request-{key}");
+                let receipt = Receipt { key: Some(&key), ..part_of(pieces) };
+                match receive(&mut tx, &tenant(), before.kind, &before.order_id, receipt, at(3)).await {
+                    Ok((Booked::Now, after)) => {
+                        assert_eq!(before.outstanding() - after.outstanding(), pieces);
+                        assert_eq!(after.state == OrderState::Received, after.outstanding() == 0);
+                        *order = after;
+                    }
+                    Ok((Booked::Before, after)) => assert_eq!(after, before),
+                    Err(Error::WrongState { .. }) => assert_ne!(before.state, OrderState::Shipped),
+                    Err(Error::Conflict { .. }) => assert!(pieces == 0 || pieces > before.outstanding()),
                     Err(other) => panic!("{other}"),
                 }
             }

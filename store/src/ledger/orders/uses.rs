@@ -135,7 +135,8 @@ struct Source {
     names_the_slot: bool,
 }
 
-/// Counts `pieces` as consumed from the oldest received transfers that have any left.
+/// Counts `pieces` as consumed from the oldest received transfers that have any left; one whose rest follows counts from when it
+/// left.
 async fn consume_oldest(
     connection: &mut Connection,
     tenant: &TenantId,
@@ -144,8 +145,9 @@ async fn consume_oldest(
 ) -> Result<Source, Error> {
     let kind = OrderKind::Transfer;
     let rows = sqlx::query(AssertSqlSafe(format!(
-        "SELECT {} FROM transfers WHERE tenant = $1 AND part = $2 AND to_depot = $3 AND state = 'received' \
-         AND consumed < received_quantity ORDER BY received_at, transfer_id LIMIT $4",
+        "SELECT {} FROM transfers WHERE tenant = $1 AND part = $2 AND to_depot = $3 \
+         AND state IN ('shipped', 'received') AND consumed < received_quantity \
+         ORDER BY COALESCE(received_at, shipped_at), transfer_id LIMIT $4",
         kind.columns()
     )))
     .bind(tenant.as_str())
