@@ -184,13 +184,21 @@ pub(crate) struct Webhooks {
 }
 
 /// Orders.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Orders {
     /// Transfers whose pieces are worth at most this are approved without a person, in the tenant's currency. 0: none is.
     pub(crate) approve_transfers_up_to: f64,
     /// The same for purchases.
     pub(crate) approve_purchases_up_to: f64,
+    /// An order that has not come so long after its due time is told to be overdue, once.
+    pub(crate) overdue_after: Duration,
+}
+
+impl Default for Orders {
+    fn default() -> Self {
+        Self { approve_transfers_up_to: 0.0, approve_purchases_up_to: 0.0, overdue_after: Duration::from_days(1) }
+    }
 }
 
 impl Config {
@@ -285,6 +293,7 @@ mod tests {
             ("HARBINGER__ANALYTICS__HORIZONS", "[\"24h\", \"7d\"]"),
             ("HARBINGER__LEDGER__URL", "postgres://eve:s3cret@db/ledger"),
             ("HARBINGER__ORDERS__APPROVE_TRANSFERS_UP_TO", "500.0"),
+            ("HARBINGER__ORDERS__OVERDUE_AFTER", "2d"),
             ("HARBINGER__INGEST__MQTT__CONNECTIONS_MAX", "7"),
             ("PATH", "/bin"),
         ])
@@ -294,6 +303,7 @@ mod tests {
         assert_eq!(config.ledger.url.expose(), "postgres://eve:s3cret@db/ledger");
         assert!(!toml::to_string_pretty(&config).unwrap().contains("s3cret"), "a password is not printed");
         assert_eq!(config.orders.approve_transfers_up_to, 500.0);
+        assert_eq!(config.orders.overdue_after, Duration::from_days(2));
         assert_eq!(config.ingest.mqtt.connections_max, 7);
     }
 

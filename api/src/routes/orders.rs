@@ -148,6 +148,8 @@ struct OrderQuery {
     /// Only to this depot.
     #[param(value_type = Option<String>)]
     to: Option<DepotId>,
+    /// `true`: only those that are on the way and were told to be overdue; `false`: only the others.
+    overdue: Option<bool>,
     /// Items of a page: 1 to 10,000, 100 unless told.
     #[param(minimum = 1, maximum = 10000, default = 100)]
     limit: Option<usize>,
@@ -194,7 +196,7 @@ async fn list_orders(
     query: OrderQuery,
 ) -> Result<Answer<Page<OrderView>>> {
     let states = super::words::<OrderState>(query.state.as_deref(), "state")?;
-    let filter = OrderFilter { states, part: query.part, to: query.to };
+    let filter = OrderFilter { states, part: query.part, to: query.to, overdue: query.overdue };
     let page = PageQuery { limit: query.limit, cursor: query.cursor };
     let limit = page.limit()?;
     let after = page.after_one(kind.as_str())?;

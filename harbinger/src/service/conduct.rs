@@ -59,13 +59,14 @@ const PRUNE_EVERY: StdDuration = StdDuration::from_secs(3600);
 /// Pause after a cycle that failed, so that a full disk is not hammered.
 const AFTER_FAILURE: StdDuration = StdDuration::from_secs(5);
 
-/// What becomes of what a plan wants: whether it is proposed, and which orders need no person.
+/// What becomes of what a plan wants: whether it is proposed, which orders need no person, and when one is missed.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Policy {
     /// Plans are kept, and propose nothing.
     shadow: bool,
     transfers_up_to: f64,
     purchases_up_to: f64,
+    overdue_after: harbinger_core::Duration,
 }
 
 impl Policy {
@@ -74,6 +75,7 @@ impl Policy {
             shadow: plan.shadow,
             transfers_up_to: orders.approve_transfers_up_to,
             purchases_up_to: orders.approve_purchases_up_to,
+            overdue_after: orders.overdue_after,
         }
     }
 
@@ -238,6 +240,7 @@ impl Conductor {
         if let Some(plan) = &cycle.plan {
             self.keep_plan(&mut tx, tenant, plan).await?;
         }
+        self.chase(&mut tx, tenant, cycle.at).await?;
         if cycle.drift_is_new {
             self.tell_drift(&mut tx, cycle).await?;
         }
@@ -367,6 +370,16 @@ impl Conductor {
             }
         }
         Ok(plan_id)
+    }
+
+    /// Tells of orders that should have come by now, once each.
+    async fn chase(&self, tx: &mut Connection, tenant: &TenantId, at: Timestamp) -> Result<(), Error> {
+        for kind in [OrderKind::Transfer, OrderKind::Purchase] {
+            for order in orders::chase(tx, tenant, kind, at - self.policy.overdue_after, at).await? {
+                self.tell_order(tx, tenant, &order, "overdue", at).await?;
+            }
+        }
+        Ok(())
     }
 
     async fn tell_order(

@@ -11,6 +11,7 @@ use sqlx::{AssertSqlSafe, any::AnyRow};
 use super::{Connection, Error, alerts::Order as Sequence, column, words::words};
 
 mod life;
+mod overdue;
 mod positions;
 mod proposals;
 mod receipts;
@@ -18,6 +19,7 @@ mod steps;
 mod uses;
 
 pub use life::{OrderState, OrderStep};
+pub use overdue::chase;
 pub use positions::{Position, positions, received_since};
 pub use proposals::{NewOrder, Proposed, propose};
 pub(super) use receipts::order_of;
@@ -158,6 +160,8 @@ pub struct OrderFilter {
     pub part: Option<PartId>,
     /// Only to this depot.
     pub to: Option<DepotId>,
+    /// Only those that are on the way and were told to be overdue, or only the others.
+    pub overdue: Option<bool>,
 }
 
 /// The order with this id.
@@ -198,9 +202,14 @@ pub async fn list(
     // The words are our own constants, never a caller's text; empty texts stand for "no bound".
     let words: Vec<String> = filter.states.iter().map(|state| format!("'{state}'")).collect();
     let states = if words.is_empty() { String::new() } else { format!("AND state IN ({})", words.join(", ")) };
+    let overdue = match filter.overdue {
+        None => "",
+        Some(true) => "AND (state = 'shipped' AND overdue_told_at IS NOT NULL)",
+        Some(false) => "AND (state <> 'shipped' OR overdue_told_at IS NULL)",
+    };
     let sql = format!(
         "SELECT {} FROM {} WHERE tenant = $1 AND ($2 = '' OR part = $2) AND ($3 = '' OR {} = $3) \
-         AND ($4 = '' OR {id} {beyond} $4) {states} ORDER BY {id} {direction} LIMIT $5",
+         AND ($4 = '' OR {id} {beyond} $4) {states} {overdue} ORDER BY {id} {direction} LIMIT $5",
         kind.columns(),
         kind.table(),
         kind.target_column(),
@@ -213,26 +222,6 @@ pub async fn list(
         .bind(i64::from(limit))
         .fetch_all(connection)
         .await?;
-    rows.iter().map(|row| order(kind, row)).collect()
-}
-
-/// Shipped orders that should have arrived by `now`, oldest first: for a policy that receives them, or a reminder.
-///
-/// # Errors
-/// [`Error::Database`], [`Error::Damaged`].
-pub async fn due(
-    connection: &mut Connection,
-    tenant: &TenantId,
-    kind: OrderKind,
-    now: Timestamp,
-) -> Result<Vec<Order>, Error> {
-    let sql = format!(
-        "SELECT {} FROM {} WHERE tenant = $1 AND state = 'shipped' AND due_at <= $2 ORDER BY due_at, {}",
-        kind.columns(),
-        kind.table(),
-        kind.id_column()
-    );
-    let rows = sqlx::query(AssertSqlSafe(sql)).bind(tenant.as_str()).bind(now.millis()).fetch_all(connection).await?;
     rows.iter().map(|row| order(kind, row)).collect()
 }
 

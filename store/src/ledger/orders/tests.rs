@@ -21,6 +21,7 @@ on_both_engines!(
     picked_pieces_stay_on_the_shelf_until_they_ship_or_are_called_off,
     an_order_comes_in_parts_each_booked_once,
     the_last_part_ends_the_order,
+    an_order_that_does_not_come_is_told_of_once,
     of_many_who_receive_a_part_at_once_each_is_booked_once,
 );
 
@@ -129,8 +130,7 @@ async fn a_transfer_moves_its_pieces_from_shelf_to_shelf(ledger: Ledger) {
     let shipped = ship(&mut tx, &tenant(), kind, &id, at(2)).await.unwrap();
     assert_eq!(shipped.due_at, Some(Timestamp::from_millis(4 * DAY + DAY / 2)));
     assert_eq!((on_shelf(&mut tx, "hub").await, on_shelf(&mut tx, "north").await), ((1, 0), (0, 2)));
-    assert_eq!(due(&mut tx, &tenant(), kind, at(4)).await.unwrap(), []);
-    assert_eq!(due(&mut tx, &tenant(), kind, at(5)).await.unwrap(), [shipped]);
+    assert_eq!(shipped.overdue_told_at, None);
     let (_, received) = receive(&mut tx, &tenant(), kind, &id, Receipt::default(), at(5)).await.unwrap();
     assert_eq!((received.state, received.received_quantity), (OrderState::Received, Some(2)));
     assert_eq!((on_shelf(&mut tx, "hub").await, on_shelf(&mut tx, "north").await), ((1, 0), (2, 0)));
@@ -322,6 +322,32 @@ async fn an_order_comes_in_parts_each_booked_once(ledger: Ledger) {
     tx.commit().await.unwrap();
     let checked = crate::ledger::check::check_connection(&mut ledger.read().await.unwrap(), ledger.engine()).await;
     assert_eq!(checked.findings, []);
+}
+
+async fn an_order_that_does_not_come_is_told_of_once(ledger: Ledger) {
+    stock_hub(&ledger, 3).await;
+    let mut tx = ledger.write().await.unwrap();
+    let kind = OrderKind::Transfer;
+    let (late, other) = (approved(&mut tx, transfer("north", 2)).await, approved(&mut tx, transfer("south", 1)).await);
+    for (order, day) in [(&late, 2), (&other, 2)] {
+        ship(&mut tx, &tenant(), kind, &order.order_id, at(day)).await.unwrap();
+    }
+    // No lane leads south: nobody knows when that one is due.
+    assert_eq!(chase(&mut tx, &tenant(), kind, at(4), at(5)).await.unwrap(), []);
+    let told = chase(&mut tx, &tenant(), kind, at(5), at(6)).await.unwrap();
+    assert_eq!(told.iter().map(|order| &order.order_id).collect::<Vec<_>>(), [&late.order_id]);
+    assert_eq!(told[0].overdue_told_at, Some(at(6)));
+    assert_eq!(chase(&mut tx, &tenant(), kind, at(9), at(9)).await.unwrap(), []);
+    assert_eq!(chase(&mut tx, &TenantId::parse("other").unwrap(), kind, at(9), at(9)).await.unwrap(), []);
+    let mut of = async |overdue: bool| {
+        let filter = OrderFilter { overdue: Some(overdue), ..OrderFilter::default() };
+        let found = list(&mut tx, &tenant(), kind, &filter, Sequence::OldestFirst, None, 9).await.unwrap();
+        found.into_iter().map(|order| order.order_id).collect::<Vec<_>>()
+    };
+    assert_eq!((of(true).await, of(false).await), (vec![late.order_id.clone()], vec![other.order_id]));
+    receive(&mut tx, &tenant(), kind, &late.order_id, Receipt::default(), at(9)).await.unwrap();
+    let filter = OrderFilter { overdue: Some(true), ..OrderFilter::default() };
+    assert_eq!(list(&mut tx, &tenant(), kind, &filter, Sequence::OldestFirst, None, 9).await.unwrap(), []);
 }
 
 async fn the_last_part_ends_the_order(ledger: Ledger) {
