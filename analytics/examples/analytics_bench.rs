@@ -258,6 +258,7 @@ fn daily_plan(parts: usize, depots: usize, slots: usize) {
         reserved: 0,
         backorders: 0,
         last_received: None,
+        in_repair: Vec::new(),
     };
     for part in 0..parts {
         positions.push(position(part, hub.clone(), 10));

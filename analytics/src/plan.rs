@@ -31,6 +31,7 @@ mod moves;
 mod network;
 mod part;
 mod quality;
+mod repairs;
 mod shared;
 
 pub use forecasts::{Newest, forecasts};
@@ -80,6 +81,18 @@ pub struct StockPosition {
     pub backorders: i64,
     /// When pieces last came here; none where that is long ago or not known.
     pub last_received: Option<Timestamp>,
+    /// Failed pieces that are being repaired here. They are no stock until they are done; a purchase counts on those that will be.
+    #[serde(default)]
+    pub in_repair: Vec<InRepair>,
+}
+
+/// Pieces that are being repaired together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InRepair {
+    /// When they should be done.
+    pub due_at: Timestamp,
+    /// Pieces.
+    pub quantity: u32,
 }
 
 impl StockPosition {
@@ -243,7 +256,7 @@ pub struct PurchaseProposal {
     pub demand_quantile: u32,
     /// Positions that the depots want at the end of it.
     pub spatial_reserve: u32,
-    /// What the system has: hub, depots, open orders, less backorders.
+    /// What the system has: hub, depots, open orders, repairs that will be done in time, less backorders.
     pub system_position: i64,
 }
 

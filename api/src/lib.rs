@@ -96,6 +96,7 @@ fn described(state: Option<&ApiState>) -> OpenApiRouter<ApiState> {
         .merge(routes::webhooks::routes())
         .merge(routes::stock::routes())
         .merge(routes::orders::routes())
+        .merge(routes::returns::routes())
         .merge(routes::part_uses::routes())
         .merge(routes::plans::routes())
         .merge(routes::kpi::routes())

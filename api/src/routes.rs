@@ -20,6 +20,7 @@ pub(crate) mod plans;
 pub(crate) mod predictions;
 pub(crate) mod quarantine;
 pub(crate) mod registry;
+pub(crate) mod returns;
 pub(crate) mod scoreboard;
 pub(crate) mod service;
 pub(crate) mod stock;

@@ -193,11 +193,18 @@ pub(crate) struct Orders {
     pub(crate) approve_purchases_up_to: f64,
     /// An order that has not come so long after its due time is told to be overdue, once.
     pub(crate) overdue_after: Duration,
+    /// How long a failed piece of a repairable part may wait before it is sent back to the hub.
+    pub(crate) return_within: Duration,
 }
 
 impl Default for Orders {
     fn default() -> Self {
-        Self { approve_transfers_up_to: 0.0, approve_purchases_up_to: 0.0, overdue_after: Duration::from_days(1) }
+        Self {
+            approve_transfers_up_to: 0.0,
+            approve_purchases_up_to: 0.0,
+            overdue_after: Duration::from_days(1),
+            return_within: Duration::from_days(7),
+        }
     }
 }
 

@@ -154,6 +154,7 @@ impl Service {
             deliverer: deliverer.handle(),
             models: Arc::new(OpenedModels::new(folder.models.clone())),
             ledger: ledger.clone(),
+            return_within: config.orders.return_within,
         });
         let readiness = Arc::new(Readiness::default());
         let state = ApiState::new(Parts {

@@ -37,6 +37,7 @@ pub mod plans;
 pub mod predictions;
 pub mod progress;
 pub mod registry;
+pub mod returns;
 pub mod shadow;
 pub mod stock;
 mod url;

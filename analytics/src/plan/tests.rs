@@ -106,6 +106,7 @@ fn stock(at: &str, on_hand: i64) -> StockPosition {
         reserved: 0,
         backorders: 0,
         last_received: None,
+        in_repair: Vec::new(),
     }
 }
 
@@ -181,6 +182,41 @@ fn the_last_piece_goes_where_it_is_worth_most_and_the_rest_is_bought() {
     assert_eq!(plan_of(&packed, &forecasts, &[stock("hub", 1)]).purchases[0].quantity % 6, 0);
     let ordered = StockPosition { on_order: 99, ..stock("hub", 1) };
     assert_eq!(plan_of(&fleet(), &forecasts, &[ordered]).purchases, []);
+}
+
+/// The supplier takes 14 days and the next plan comes in one: repairs that are due within 15 days count.
+#[test]
+fn pieces_in_repair_that_will_be_done_in_time_are_not_bought() {
+    let forecasts: Vec<SlotForecast> = (0..40).map(|n| slot(&format!("d{n}"), "north", 0.2)).collect();
+    let as_of: Timestamp = "2026-03-01T00:00:00Z".parse().unwrap();
+    let in_repair = |days: i64, quantity: u32| InRepair { due_at: as_of + Duration::from_days(days), quantity };
+    let bought = |lots: Vec<InRepair>, mended: f64| {
+        let mut fleet = fleet();
+        fleet.parts.iter_mut().for_each(|part| part.repair_yield = Some(mended));
+        let hub = StockPosition { in_repair: lots, ..stock("hub", 1) };
+        let mut plan = plan_of(&fleet, &forecasts, &[hub]);
+        let transferred: u32 = plan.transfers.iter().map(|transfer| transfer.quantity).sum();
+        assert_eq!(transferred, 1, "what is in repair cannot be sent");
+        plan.purchases.remove(0)
+    };
+    let without = bought(Vec::new(), 1.0);
+    let certain = bought(vec![in_repair(15, 3), in_repair(0, 1)], 0.96);
+    assert_eq!((certain.quantity + 4, certain.system_position), (without.quantity, without.system_position + 4));
+    close(certain.cost_if_not - certain.worth, certain.cost_if_bought);
+    // Too late, and overdue.
+    assert_eq!(bought(vec![in_repair(16, 3), in_repair(-1, 3)], 0.96), without);
+    // Of four, each mended or not as a coin falls: demand less what is mended, as a sum over how many are. No device fails between
+    // the third day and the thirtieth.
+    let uncertain = bought(vec![in_repair(9, 4)], 0.5);
+    let demand = poisson_binomial(&vec![Trial::one(0.2); 40]).unwrap();
+    let mended = [1.0, 4.0, 6.0, 4.0, 1.0].map(|ways: f64| ways / 16.0);
+    let net_at_most = |n: i64| (n..).zip(mended).map(|(n, share)| share * demand.cdf(n)).sum::<f64>();
+    let (certain_quantile, quantile) = (i64::from(without.demand_quantile), i64::from(uncertain.demand_quantile) - 4);
+    // The critical ratio lies between these of either law.
+    assert!(demand.cdf(certain_quantile - 1) < net_at_most(quantile));
+    assert!(net_at_most(quantile - 1) < demand.cdf(certain_quantile));
+    assert_eq!(uncertain.system_position, without.system_position + 4);
+    assert!((certain.quantity..=without.quantity).contains(&uncertain.quantity), "{}", uncertain.quantity);
 }
 
 #[test]

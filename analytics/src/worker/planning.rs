@@ -10,14 +10,14 @@ use harbinger_store::{
     Ledger, ledger,
     ledger::{
         orders::{self, Position},
-        registry,
+        registry, returns,
     },
 };
 
 use super::{Error, blocking, reading::Known};
 use crate::{
     failure::Model,
-    plan::{Newest, Plan, PlanInput, PlanOptions, StockPosition, forecasts, plan},
+    plan::{InRepair, Newest, Plan, PlanInput, PlanOptions, StockPosition, forecasts, plan},
 };
 
 /// Makes the plan as of `at`.
@@ -56,13 +56,18 @@ async fn stock_at(
     settle: Duration,
 ) -> Result<(Vec<StockPosition>, Vec<Consumption>), ledger::Error> {
     let mut read = ledger.read().await?;
-    let positions = orders::positions(&mut read, tenant).await?;
+    let mut positions = orders::positions(&mut read, tenant).await?;
+    let repairs = returns::in_repair(&mut read, tenant).await?;
+    for place in repairs.keys() {
+        positions.entry(place.clone()).or_default();
+    }
     let received: BTreeMap<(PartId, DepotId), Timestamp> =
         orders::received_since(&mut read, tenant, at - settle).await?;
     let until = TimeRange { from: Timestamp::MIN, to: at + Duration::from_millis(1) };
     let consumption = registry::list_consumption(&mut read, tenant, until).await?;
     let position = |((part, depot), position): ((PartId, DepotId), Position)| StockPosition {
         last_received: received.get(&(part.clone(), depot.clone())).copied(),
+        in_repair: lots(repairs.get(&(part.clone(), depot.clone()))),
         part,
         depot,
         on_hand: i64::from(position.on_hand),
@@ -72,4 +77,8 @@ async fn stock_at(
         backorders: 0,
     };
     Ok((positions.into_iter().map(position).collect(), consumption))
+}
+
+fn lots(lots: Option<&Vec<(Timestamp, u32)>>) -> Vec<InRepair> {
+    lots.into_iter().flatten().map(|&(due_at, quantity)| InRepair { due_at, quantity }).collect()
 }

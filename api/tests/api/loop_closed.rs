@@ -130,6 +130,36 @@ async fn a_transfer_is_picked_and_comes_in_parts_that_a_repeated_request_books_o
 }
 
 #[tokio::test]
+async fn a_failed_piece_goes_to_the_hub_is_repaired_and_lies_on_its_shelf() {
+    let world = World::new().await;
+    let path = world.filled("/api/v1/returns/{order_id}");
+    let opened = world.get(&path).await.expect(200);
+    assert_eq!((&opened["state"], &opened["to"]), (&json!("approved"), &json!("hub")));
+    assert_eq!(opened["due_at"], "2015-01-10T00:00:00Z", "a week to send it, a day and a half on the lane");
+    world.post(&format!("{path}/receive"), json!({})).await.problem(409);
+    let shipped = world.post(&format!("{path}/ship"), json!({ "at": "2015-01-03T00:00:00Z" })).await.expect(200);
+    assert_eq!(shipped["due_at"], "2015-01-04T12:00:00Z");
+    world.post(&format!("{path}/receive"), json!({ "quantity": 2 })).await.problem(409);
+    let came = world.post(&format!("{path}/receive"), json!({ "at": "2015-01-05T00:00:00Z" })).await.expect(200);
+    assert_eq!(came["state"], "received");
+    let repairs = world.get("/api/v1/repairs?state=shipped&part=fan-part").await.expect(200);
+    assert_eq!(repairs["items"].as_array().unwrap().len(), 2);
+    let begun = &repairs["items"][0];
+    assert_eq!((&begun["cause"], &begun["due_at"]), (&came["order_id"], &json!("2015-01-15T00:00:00Z")));
+    let on_hand = async || world.get("/api/v1/stock?depot=hub").await.expect(200)["items"][0]["on_hand"].clone();
+    assert_eq!(on_hand().await, 4);
+    let path = format!("/api/v1/repairs/{}", begun["order_id"].as_str().unwrap());
+    let mended = world.post(&format!("{path}/receive"), json!({})).await.expect(200);
+    assert_eq!((&mended["state"], &mended["received_quantity"]), (&json!("received"), &json!(1)));
+    assert_eq!(on_hand().await, 5);
+    let condemned = world.filled("/api/v1/repairs/{order_id}/receive");
+    world.post(&condemned, json!({ "quantity": 0 })).await.expect(200);
+    assert_eq!(on_hand().await, 5);
+    world.post(&condemned.replace("receive", "cancel"), json!({})).await.problem(404);
+    assert_eq!(world.get("/api/v1/returns?overdue=true").await.expect(200)["items"], json!([]));
+}
+
+#[tokio::test]
 async fn a_plan_is_made_kept_and_asked_for_as_of_then() {
     let world = World::new().await;
     assert_eq!(world.get("/api/v1/plan").await.expect(200)["plan_id"], "pln_acme");

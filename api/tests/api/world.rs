@@ -28,6 +28,7 @@ use harbinger_store::{
         orders::{self, NewOrder, Reason},
         plans::{self, PlanRow},
         predictions::{self, Decision, Prediction, PredictionKey},
+        returns::{self, Failed},
     },
     telemetry::{MemoryStore, SharedStore},
 };
@@ -391,6 +392,24 @@ impl World {
         tx.commit().await.unwrap();
         self.ids.insert("transfer", made.added[0].order_id.clone());
         self.ids.insert("purchase", made.added[1].order_id.clone());
+        self.return_pieces().await;
+    }
+
+    /// One failed piece waits at the depot, another is in repair.
+    async fn return_pieces(&mut self) {
+        let (acme, part, depot) = (tenant("acme"), "fan-part".parse().unwrap(), "acme-north".parse().unwrap());
+        let mut tx = self.ledger.write().await.unwrap();
+        let mut opened = Vec::new();
+        for use_id in ["use_a", "use_b"] {
+            let failed = Failed { use_id, ts: at(NOW), part: &part, depot: &depot, quantity: 1 };
+            let order = returns::open(&mut tx, &acme, &failed, Duration::from_days(7)).await.unwrap();
+            opened.push(order.unwrap().order_id);
+        }
+        returns::ship(&mut tx, &acme, &opened[1], at(NOW)).await.unwrap();
+        let (_, repair) = returns::receive_return(&mut tx, &acme, &opened[1], None, at(NOW)).await.unwrap();
+        tx.commit().await.unwrap();
+        self.ids.insert("return", opened.swap_remove(0));
+        self.ids.insert("repair", repair.unwrap().order_id);
     }
 
     pub(crate) fn key(&self, tenant: &'static str, scope: Scope) -> &str {
@@ -399,7 +418,8 @@ impl World {
 
     /// Fills the parameters of a documented path with acme's ids.
     pub(crate) fn filled(&self, path: &str) -> String {
-        let order = if path.contains("/purchases/") { "purchase" } else { "transfer" };
+        let kinds = [("/purchases/", "purchase"), ("/returns/", "return"), ("/repairs/", "repair")];
+        let order = kinds.iter().find(|(part, _)| path.contains(part)).map_or("transfer", |(_, kind)| kind);
         let mut filled = path.replace("{order_id}", self.ids.get(order).map_or("x", String::as_str));
         for (name, id) in &self.ids {
             filled = filled.replace(&format!("{{{name}}}"), id);
@@ -466,7 +486,9 @@ pub(crate) fn acme_fleet() -> Value {
         "models": [{ "model": "acme-m", "kind": "server" }],
         "signals": [{ "model": "acme-m", "signal": "rpm", "unit": "1/min", "low_limit": 7999.5 }],
         "components": [{ "model": "acme-m", "component": "fan", "part": "fan-part" }],
-        "parts": [{ "part": "fan-part", "unit_cost": 12.5, "supplier_lead_days": 30 }],
+        "parts": [{
+            "part": "fan-part", "unit_cost": 12.5, "supplier_lead_days": 30, "repairable": true, "repair_days": 10
+        }],
         "depots": [{ "depot": "hub", "echelon": "hub" }, { "depot": "acme-north", "echelon": "forward" }],
         "lanes": [{ "from": "hub", "to": "acme-north", "days": 1.5 }],
         "contracts": [{ "contract": "gold", "respond_hours": 2, "resolve_hours": 24 }],

@@ -112,6 +112,7 @@ fn position(level: &StockLevel) -> StockPosition {
         reserved: 0,
         backorders: 0,
         last_received: None,
+        in_repair: Vec::new(),
     }
 }
 

@@ -31,6 +31,7 @@ use harbinger_store::{
         orders::{self, Order, OrderKind},
         plans::{self, PlanRow},
         predictions, registry,
+        returns::{self, Leg},
         shadow::{self, ShadowPrediction},
     },
     telemetry::SharedStore,
@@ -372,11 +373,18 @@ impl Conductor {
         Ok(plan_id)
     }
 
-    /// Tells of orders that should have come by now, once each.
+    /// Tells of orders, returns and repairs that should have come by now, once each.
     async fn chase(&self, tx: &mut Connection, tenant: &TenantId, at: Timestamp) -> Result<(), Error> {
         for kind in [OrderKind::Transfer, OrderKind::Purchase] {
             for order in orders::chase(tx, tenant, kind, at - self.policy.overdue_after, at).await? {
                 self.tell_order(tx, tenant, &order, "overdue", at).await?;
+            }
+        }
+        for leg in Leg::ALL {
+            for order in returns::chase(tx, tenant, leg, at - self.policy.overdue_after, at).await? {
+                let data = serde_json::to_value(&order)?;
+                let event = format!("{leg}.overdue");
+                self.alerts.publish(tx, tenant, &event, &order.order_id, at, &data).await?;
             }
         }
         Ok(())

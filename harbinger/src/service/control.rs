@@ -25,9 +25,11 @@ use harbinger_store::{
     Ledger,
     ledger::{
         self, Connection, alerts as alert_rows,
-        orders::{self, PartUse},
+        orders::{self, PartUse, Used},
         predictions::{Decision, PredictionKey},
         registry,
+        returns::{self, Failed},
+        stock::Booked,
     },
     telemetry::SharedStore,
 };
@@ -64,6 +66,8 @@ pub(super) struct ServiceControl {
     pub(super) deliverer: webhook::Handle,
     pub(super) models: Arc<OpenedModels>,
     pub(super) ledger: Ledger,
+    /// How long a failed piece may wait before it is sent back.
+    pub(super) return_within: Duration,
 }
 
 /// Model files, the one that was asked for last held open: who looks at decisions looks at several of one model.
@@ -99,6 +103,22 @@ impl OpenedModels {
 }
 
 impl ServiceControl {
+    /// Sends the piece that came out of a device on its way back, where it can be repaired.
+    async fn return_failed(
+        &self,
+        connection: &mut Connection,
+        tenant: &TenantId,
+        used: &Used,
+    ) -> Result<(), ControlError> {
+        let Used { use_id, ts, part, depot, quantity, .. } = used;
+        let failed = Failed { use_id, ts: *ts, part, depot, quantity: *quantity };
+        let Some(order) = returns::open(connection, tenant, &failed, self.return_within).await? else { return Ok(()) };
+        let data = serde_json::json!(order);
+        let told = self.alerts.publish(connection, tenant, "return.approved", &order.order_id, used.ts, &data).await;
+        told.map_err(|error| ControlError::Failed { attempt: "tell of a return", source: Box::new(error) })?;
+        Ok(())
+    }
+
     async fn ask<T>(
         &self,
         command: impl FnOnce(oneshot::Sender<Result<T, ControlError>>) -> Command,
@@ -226,7 +246,10 @@ impl Control for ServiceControl {
                 alert.device == record.device && alert.component == record.component && alert.raised_at <= record.ts
             });
             if let Some(part_use) = part_use(connection, tenant, record, predicted).await? {
-                orders::use_part(connection, tenant, &part_use).await?;
+                let (booked, used) = orders::use_part(connection, tenant, &part_use).await?;
+                if booked == Booked::Now {
+                    self.return_failed(connection, tenant, &used).await?;
+                }
             }
         }
         let alerts = self.alerts.apply_maintenance(connection, tenant, &recent).await;

@@ -54,7 +54,7 @@ macro_rules! prediction {
     };
 }
 
-const RULES: [Rule; 16] = [
+const RULES: [Rule; 17] = [
     Rule {
         table: "stock",
         problem: "on_hand is not the sum of its movements",
@@ -108,6 +108,17 @@ const RULES: [Rule; 16] = [
         problem: "its state is none of an order, or its times and pieces do not fit its state",
         remedy: ASK,
         broken: concat!("SELECT purchase_id FROM purchases WHERE state = 'picked' OR ", no_order!()),
+    },
+    Rule {
+        table: "returns",
+        problem: "its state is none of a return or repair, or its times and pieces do not fit its state",
+        remedy: RESTORE,
+        broken: "SELECT order_id FROM returns WHERE leg NOT IN ('return', 'repair') \
+                 OR state NOT IN ('approved', 'shipped', 'received', 'cancelled') \
+                 OR (leg = 'repair' AND state NOT IN ('shipped', 'received')) \
+                 OR (state IN ('shipped', 'received') AND shipped_at IS NULL) \
+                 OR (state = 'received' AND (received_at IS NULL OR received_quantity IS NULL)) \
+                 OR (state = 'cancelled' AND cancelled_at IS NULL) OR received_quantity > quantity",
     },
     Rule {
         table: "part_uses",
@@ -279,7 +290,7 @@ mod tests {
     use crate::ledger::Ledger;
 
     /// What a hand or a flipped bit may do, and the place that is named then.
-    const DAMAGES: [(&str, &str); 9] = [
+    const DAMAGES: [(&str, &str); 10] = [
         ("INSERT INTO stock VALUES ('acme', 'p', 'hub', 3, 0)", "stock (acme, p, hub)"),
         (
             "INSERT INTO stock_movements VALUES ('mov_1', 'acme', 0, 'p', 'hub', 3, 'import', 'r')",
@@ -300,6 +311,11 @@ mod tests {
             "INSERT INTO purchases (purchase_id, tenant, plan_id, part, depot, quantity, state, worth, cost, reasons, \
              proposed_at) VALUES ('pur_1', 'acme', 'plan', 'p', 'hub', 1, 'approved', 1, 1, '[]', 0)",
             "purchases (pur_1)",
+        ),
+        (
+            "INSERT INTO returns (order_id, tenant, leg, part, from_depot, to_depot, quantity, state, cause, opened_at) \
+             VALUES ('rep_1', 'acme', 'repair', 'p', 'hub', 'hub', 1, 'shipped', 'ret_1', 0)",
+            "returns (rep_1)",
         ),
         ("INSERT INTO plans VALUES ('plan_1', 'acme', 0, 0, '{\"a\":', 0)", "plans (plan_1)"),
         (

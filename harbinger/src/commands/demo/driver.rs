@@ -165,9 +165,9 @@ impl Driver {
         self.publish(step).await.context("failed to publish")
     }
 
-    /// Ships what is approved and receives what is due.
+    /// Ships what is approved and receives what is due; all that is repaired is usable.
     async fn warehouse(&self, now: Timestamp) -> Result<(), Error> {
-        for kind in ["transfers", "purchases"] {
+        for kind in ["transfers", "purchases", "returns", "repairs"] {
             let of = |state: &str| [("state", state.to_owned())];
             let path = format!("/api/v1/{kind}");
             for order in self.api.list::<OrderItem>(&path, &of("shipped")).await? {

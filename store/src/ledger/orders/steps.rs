@@ -3,7 +3,7 @@
 //! A step is a savepoint of its own inside the caller's transaction: where it fails, nothing of it stays, even if the
 //! caller goes on.
 
-use harbinger_core::{Duration, TenantId, Timestamp};
+use harbinger_core::{DepotId, Duration, TenantId, Timestamp};
 use sqlx::{Acquire, AssertSqlSafe};
 
 use super::{Connection, Error, Order, OrderKind, OrderStep, column, get};
@@ -141,30 +141,34 @@ pub(super) async fn advance(
 
 /// Days on the way: of the lane, or of the supplier; `None` where they are not known.
 async fn days_on_the_way(connection: &mut Connection, tenant: &TenantId, order: &Order) -> Result<Option<f64>, Error> {
-    let row = match &order.from {
-        Some(from) => {
-            sqlx::query("SELECT days FROM lanes WHERE tenant = $1 AND from_depot = $2 AND to_depot = $3")
-                .bind(tenant.as_str())
-                .bind(from.as_str())
-                .bind(order.to.as_str())
-                .fetch_optional(connection)
-                .await?
-        }
-        None => {
-            sqlx::query("SELECT supplier_lead_days AS days FROM parts WHERE tenant = $1 AND part = $2")
-                .bind(tenant.as_str())
-                .bind(order.part.as_str())
-                .fetch_optional(connection)
-                .await?
-        }
-    };
-    match row {
-        Some(row) => column::get(&row, "days"),
-        None => Ok(None),
+    if let Some(from) = &order.from {
+        return days_between(connection, tenant, from, &order.to).await;
     }
+    let row = sqlx::query("SELECT supplier_lead_days AS days FROM parts WHERE tenant = $1 AND part = $2")
+        .bind(tenant.as_str())
+        .bind(order.part.as_str())
+        .fetch_optional(connection)
+        .await?;
+    row.map_or(Ok(None), |row| column::get(&row, "days"))
 }
 
-fn whole_millis(days: f64) -> Duration {
+/// Days of the lane from one depot to another, where there is one.
+pub(in crate::ledger) async fn days_between(
+    connection: &mut Connection,
+    tenant: &TenantId,
+    from: &DepotId,
+    to: &DepotId,
+) -> Result<Option<f64>, Error> {
+    let row = sqlx::query("SELECT days FROM lanes WHERE tenant = $1 AND from_depot = $2 AND to_depot = $3")
+        .bind(tenant.as_str())
+        .bind(from.as_str())
+        .bind(to.as_str())
+        .fetch_optional(connection)
+        .await?;
+    row.map(|row| column::get(&row, "days")).transpose()
+}
+
+pub(in crate::ledger) fn whole_millis(days: f64) -> Duration {
     // `as` saturates; the length is held at zero or more.
     Duration::from_millis((days * 86_400_000.0).round() as i64)
 }
