@@ -17,21 +17,17 @@ use harbinger_analytics::{
         self, Model, Prediction,
         onnx::{Card, features_sha256},
     },
-    plan::Plan,
     worker::{self, Cycle, Trained, Verdict, Worker, watermark},
 };
 use harbinger_api::Erasure;
-use harbinger_core::{Clock, Probability, Severity, TenantId, Timestamp, fleet::Part, ids::new_id};
+use harbinger_core::{Clock, Probability, Severity, TenantId, Timestamp};
 use harbinger_store::{
     Ledger,
     ledger::{
         self, Connection, WriteTransaction, changes,
         leases::{Lease, Permit},
         models::{self, State},
-        orders::{self, Order, OrderKind},
-        plans::{self, PlanRow},
         predictions, registry,
-        returns::{self, Leg},
         shadow::{self, ShadowPrediction},
     },
     telemetry::SharedStore,
@@ -41,16 +37,15 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::{control::EventTimes, decisions::decisions};
-use crate::config;
 
 mod on_demand;
+mod orders;
 
 pub(super) use on_demand::Command;
+pub(super) use orders::Policy;
 
 /// The failure mode of an alert that a model raised.
 const PREDICTED: &str = "predicted";
-/// Who approves an order that nobody had to look at.
-const BY_POLICY: &str = "policy";
 /// How often the stores are looked at when nothing says that they have news.
 const LOOK_EVERY: StdDuration = StdDuration::from_millis(500);
 /// How long the feed of changes goes back, wall clock: whoever was away longer reads the tables instead.
@@ -59,35 +54,6 @@ const KEEP_CHANGES: harbinger_core::Duration = harbinger_core::Duration::from_da
 const PRUNE_EVERY: StdDuration = StdDuration::from_secs(3600);
 /// Pause after a cycle that failed, so that a full disk is not hammered.
 const AFTER_FAILURE: StdDuration = StdDuration::from_secs(5);
-
-/// What becomes of what a plan wants: whether it is proposed, which orders need no person, and when one is missed.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Policy {
-    /// Plans are kept, and propose nothing.
-    shadow: bool,
-    transfers_up_to: f64,
-    purchases_up_to: f64,
-    overdue_after: harbinger_core::Duration,
-}
-
-impl Policy {
-    pub(super) fn of(orders: &config::Orders, plan: &config::Plan) -> Self {
-        Self {
-            shadow: plan.shadow,
-            transfers_up_to: orders.approve_transfers_up_to,
-            purchases_up_to: orders.approve_purchases_up_to,
-            overdue_after: orders.overdue_after,
-        }
-    }
-
-    /// `value`: what the pieces of the order are worth.
-    fn approves(&self, kind: OrderKind, value: f64) -> bool {
-        match kind {
-            OrderKind::Transfer => value <= self.transfers_up_to,
-            OrderKind::Purchase => value <= self.purchases_up_to,
-        }
-    }
-}
 
 /// Why a cycle was not applied.
 #[derive(Debug, thiserror::Error)]
@@ -339,68 +305,6 @@ impl Conductor {
         let data = json!({"version": version, "components": cycle.drift});
         self.alerts.publish(tx, tenant, "model.drifted", version, cycle.at, &data).await?;
         tracing::warn!(%tenant, version, components = cycle.drift.len(), "the fleet no longer looks like what the model learnt from");
-        Ok(())
-    }
-
-    async fn keep_plan(&self, tx: &mut Connection, tenant: &TenantId, plan: &Plan) -> Result<String, Error> {
-        let plan_id = new_id("pln");
-        let mut body = serde_json::to_value(plan)?;
-        // In shadow what was proposed before is cancelled, too: no plan stands behind it any more.
-        let mut wanted = plan.orders();
-        if self.policy.shadow {
-            body["shadow"] = json!(true);
-            wanted.clear();
-        }
-        let row = PlanRow {
-            plan_id: plan_id.clone(),
-            as_of: plan.as_of,
-            degraded: plan.data_quality.degraded,
-            body,
-            created_wall: self.clock.now(),
-        };
-        plans::insert(tx, tenant, &row).await?;
-        let proposed = orders::propose(tx, tenant, &plan_id, plan.as_of, &wanted).await?;
-        for order in &proposed.added {
-            self.tell_order(tx, tenant, order, "proposed", plan.as_of).await?;
-        }
-        for order in proposed.added.iter().chain(&proposed.kept) {
-            let part: Part = registry::get(tx, tenant, &[order.part.as_str()]).await?;
-            if self.policy.approves(order.kind, part.unit_cost * f64::from(order.quantity)) {
-                let order = orders::approve(tx, tenant, order.kind, &order.order_id, BY_POLICY, plan.as_of).await?;
-                self.tell_order(tx, tenant, &order, "approved", plan.as_of).await?;
-            }
-        }
-        Ok(plan_id)
-    }
-
-    /// Tells of orders, returns and repairs that should have come by now, once each.
-    async fn chase(&self, tx: &mut Connection, tenant: &TenantId, at: Timestamp) -> Result<(), Error> {
-        for kind in [OrderKind::Transfer, OrderKind::Purchase] {
-            for order in orders::chase(tx, tenant, kind, at - self.policy.overdue_after, at).await? {
-                self.tell_order(tx, tenant, &order, "overdue", at).await?;
-            }
-        }
-        for leg in Leg::ALL {
-            for order in returns::chase(tx, tenant, leg, at - self.policy.overdue_after, at).await? {
-                let data = serde_json::to_value(&order)?;
-                let event = format!("{leg}.overdue");
-                self.alerts.publish(tx, tenant, &event, &order.order_id, at, &data).await?;
-            }
-        }
-        Ok(())
-    }
-
-    async fn tell_order(
-        &self,
-        tx: &mut Connection,
-        tenant: &TenantId,
-        order: &Order,
-        what: &str,
-        at: Timestamp,
-    ) -> Result<(), Error> {
-        let event = format!("{}.{what}", order.kind.as_str());
-        let data = serde_json::to_value(order)?;
-        self.alerts.publish(tx, tenant, &event, &order.order_id, at, &data).await?;
         Ok(())
     }
 }
