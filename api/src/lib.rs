@@ -97,6 +97,7 @@ fn described(state: Option<&ApiState>) -> OpenApiRouter<ApiState> {
         .merge(routes::stock::routes())
         .merge(routes::orders::routes())
         .merge(routes::returns::routes())
+        .merge(routes::pieces::routes())
         .merge(routes::part_uses::routes())
         .merge(routes::plans::routes())
         .merge(routes::kpi::routes())

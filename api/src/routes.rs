@@ -16,6 +16,7 @@ pub(crate) mod kpi;
 pub(crate) mod models;
 pub(crate) mod orders;
 pub(crate) mod part_uses;
+pub(crate) mod pieces;
 pub(crate) mod plans;
 pub(crate) mod predictions;
 pub(crate) mod quarantine;

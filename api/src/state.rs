@@ -170,6 +170,8 @@ pub struct Parts {
     pub alerts: Alerts,
     /// Which addresses a webhook may have.
     pub webhook_guard: Guard,
+    /// Unit cost from which the pieces of a part are named by serial when they leave a shelf; none need be where it is `None`.
+    pub serials_from: Option<f64>,
     /// Which parts are ready.
     pub readiness: Arc<Readiness>,
     /// The metrics of the rest of the process; the interface adds its own.
@@ -185,6 +187,7 @@ pub struct ApiState {
     pub(crate) control: Arc<dyn Control>,
     pub(crate) alerts: Alerts,
     pub(crate) webhook_guard: Guard,
+    pub(crate) serials_from: Option<f64>,
     pub(crate) readiness: Arc<Readiness>,
     pub(crate) registry: Arc<Registry>,
     pub(crate) metrics: Metrics,
@@ -198,7 +201,8 @@ impl ApiState {
     /// Joins what the routes need.
     #[must_use]
     pub fn new(parts: Parts) -> Self {
-        let Parts { ledger, telemetry, clock, control, alerts, webhook_guard, readiness, mut registry } = parts;
+        let Parts { ledger, telemetry, clock, control, alerts, webhook_guard, serials_from, readiness, mut registry } =
+            parts;
         let metrics = Metrics::register(&mut registry);
         Self {
             ledger,
@@ -207,6 +211,7 @@ impl ApiState {
             control,
             alerts,
             webhook_guard,
+            serials_from,
             readiness,
             registry: Arc::new(registry),
             metrics,

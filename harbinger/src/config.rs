@@ -195,6 +195,8 @@ pub(crate) struct Orders {
     pub(crate) overdue_after: Duration,
     /// How long a failed piece of a repairable part may wait before it is sent back to the hub.
     pub(crate) return_within: Duration,
+    /// Pieces of parts that cost so much or more are named by serial when they ship from a shelf; none need be where it is not set.
+    pub(crate) serials_from: Option<f64>,
 }
 
 impl Default for Orders {
@@ -204,6 +206,7 @@ impl Default for Orders {
             approve_purchases_up_to: 0.0,
             overdue_after: Duration::from_days(1),
             return_within: Duration::from_days(7),
+            serials_from: None,
         }
     }
 }

@@ -164,6 +164,7 @@ impl Service {
             control,
             alerts: alerts.clone(),
             webhook_guard: guard,
+            serials_from: config.orders.serials_from,
             readiness: Arc::clone(&readiness),
             registry,
         });

@@ -33,6 +33,7 @@ pub mod leases;
 pub mod models;
 pub mod orders;
 mod page_checksums;
+pub mod pieces;
 pub mod plans;
 pub mod predictions;
 pub mod progress;

@@ -5,7 +5,7 @@ use harbinger_core::{ComponentId, DepotId, DeviceId, PartId, Timestamp};
 use harbinger_store::ledger::{
     alerts::Order as Sequence,
     audit,
-    orders::{self, Order, OrderFilter, OrderKind, OrderState, Receipt},
+    orders::{self, Departure, Order, OrderFilter, OrderKind, OrderState, Receipt},
     stock::Booked,
 };
 use serde::{Deserialize, Serialize};
@@ -170,6 +170,9 @@ struct OrderNote {
     /// is not.
     #[schema(value_type = Option<String>, example = "follows")]
     rest: Option<Rest>,
+    /// On shipping and receiving: serials of the pieces, as far as they are known. A piece is at one place only.
+    #[serde(default)]
+    serials: Vec<String>,
 }
 
 /// What becomes of pieces that did not arrive with the others.
@@ -231,10 +234,14 @@ async fn take_step(
         let order = match step {
             Step::Approve => orders::approve(&mut tx, tenant, kind, &order_id, &caller.actor, at).await?,
             Step::Pick => orders::pick(&mut tx, tenant, kind, &order_id, at).await?,
-            Step::Ship => orders::ship(&mut tx, tenant, kind, &order_id, at).await?,
+            Step::Ship => {
+                let departure = Departure { serials: &note.serials, serials_from: state.serials_from };
+                orders::ship(&mut tx, tenant, kind, &order_id, departure, at).await?
+            }
             Step::Receive => {
                 let rest_follows = note.rest == Some(Rest::Follows);
-                let receipt = Receipt { quantity: note.quantity, rest_follows, key: request_key.as_deref() };
+                let (quantity, key) = (note.quantity, request_key.as_deref());
+                let receipt = Receipt { quantity, rest_follows, key, serials: &note.serials };
                 match orders::receive(&mut tx, tenant, kind, &order_id, receipt, at).await? {
                     (Booked::Now, order) => order,
                     // The same request again, after the answer to the first was lost: what it did is done and told.
@@ -250,7 +257,8 @@ async fn take_step(
         let data = serde_json::json!(view);
         state.alerts.publish(&mut tx, tenant, &event, &order_id, at, &data).await?;
         let what = (caller.actor.as_str(), event.as_str(), order_id.as_str());
-        let detail = serde_json::json!({ "at": at, "quantity": note.quantity, "rest": note.rest });
+        let detail =
+            serde_json::json!({ "at": at, "quantity": note.quantity, "rest": note.rest, "serials": note.serials });
         audit::append(&mut tx, tenant, state.clock.now(), what, &detail).await?;
         commit(tx).await?;
         state.changed();

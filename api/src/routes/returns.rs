@@ -122,6 +122,9 @@ struct ReturnNote {
     at: Option<Timestamp>,
     /// On receiving: how many pieces came, or are usable; all unless told. The others are given up.
     quantity: Option<u32>,
+    /// On shipping and receiving: serials of the pieces, of a repair those of the usable ones, as far as they are known.
+    #[serde(default)]
+    serials: Vec<String>,
 }
 
 #[derive(Clone, Copy)]
@@ -160,13 +163,16 @@ async fn taken(
     tenant: &TenantId,
     step: Step,
     order_id: &str,
-    quantity: Option<u32>,
+    note: &ReturnNote,
     at: Timestamp,
 ) -> Result<(ReturnOrder, Option<ReturnOrder>)> {
+    let ReturnNote { quantity, serials, .. } = note;
     Ok(match step {
-        Step::Ship => (returns::ship(connection, tenant, order_id, at).await?, None),
-        Step::ReceiveReturn => returns::receive_return(connection, tenant, order_id, quantity, at).await?,
-        Step::ReceiveRepair => (returns::receive_repair(connection, tenant, order_id, quantity, at).await?, None),
+        Step::Ship => (returns::ship(connection, tenant, order_id, serials, at).await?, None),
+        Step::ReceiveReturn => returns::receive_return(connection, tenant, order_id, *quantity, serials, at).await?,
+        Step::ReceiveRepair => {
+            (returns::receive_repair(connection, tenant, order_id, *quantity, serials, at).await?, None)
+        }
         Step::Cancel => (returns::cancel(connection, tenant, order_id, at).await?, None),
     })
 }
@@ -182,7 +188,7 @@ async fn take_step(
         let tenant = &caller.tenant;
         let at = note.at.unwrap_or_else(|| state.control.event_time(tenant));
         let mut tx = state.ledger.write().await?;
-        let (order, begun) = taken(&mut tx, tenant, step, &order_id, note.quantity, at).await?;
+        let (order, begun) = taken(&mut tx, tenant, step, &order_id, &note, at).await?;
         let view = ReturnView::from(order);
         let event = format!("{}.{}", view.kind, view.state);
         state.alerts.publish(&mut tx, tenant, &event, &order_id, at, &serde_json::json!(view)).await?;
@@ -191,7 +197,7 @@ async fn take_step(
             state.alerts.publish(&mut tx, tenant, "repair.shipped", &repair.order_id, at, &data).await?;
         }
         let what = (caller.actor.as_str(), event.as_str(), order_id.as_str());
-        let detail = serde_json::json!({ "at": at, "quantity": note.quantity });
+        let detail = serde_json::json!({ "at": at, "quantity": note.quantity, "serials": note.serials });
         audit::append(&mut tx, tenant, state.clock.now(), what, &detail).await?;
         commit(tx).await?;
         state.changed();

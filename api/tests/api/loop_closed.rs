@@ -1,10 +1,11 @@
 //! Alerts, webhooks, orders, plans, figures: what people and the loop do to each other.
 
 use axum::http::Method;
+use harbinger_core::Duration;
 use harbinger_store::ledger::keys::Scope;
 use serde_json::{Value, json};
 
-use crate::world::{World, request, tenant};
+use crate::world::{World, request};
 
 #[tokio::test]
 async fn an_alert_is_seen_worked_on_resolved_and_closed_with_what_it_was() {
@@ -113,10 +114,8 @@ async fn a_transfer_is_picked_and_comes_in_parts_that_a_repeated_request_books_o
     };
     let first = world.send(keyed(&part)).await.expect(200);
     assert_eq!((&first["state"], &first["received_quantity"]), (&json!("shipped"), &json!(1)));
-    // As where the process dies after the booking and before the answer is kept.
-    let mut tx = world.ledger.write().await.unwrap();
-    harbinger_store::ledger::idempotency::abandon(&mut tx, &tenant("acme"), "first-box").await.unwrap();
-    tx.commit().await.unwrap();
+    // Where the answer is no longer kept, as where the process died before it was, the booking itself knows the request.
+    world.clock.advance(Duration::from_days(2));
     assert_eq!(world.send(keyed(&part)).await.expect(200), first);
     let too_many = world.post(&receive, json!({ "quantity": 2, "rest": "follows" })).await;
     too_many.problem(409);
@@ -135,7 +134,7 @@ async fn a_failed_piece_goes_to_the_hub_is_repaired_and_lies_on_its_shelf() {
     let path = world.filled("/api/v1/returns/{order_id}");
     let opened = world.get(&path).await.expect(200);
     assert_eq!((&opened["state"], &opened["to"]), (&json!("approved"), &json!("hub")));
-    assert_eq!(opened["due_at"], "2015-01-10T00:00:00Z", "a week to send it, a day and a half on the lane");
+    assert_eq!(opened["due_at"], "2015-01-11T00:00:00Z", "a week to send it, a day and a half on the lane");
     world.post(&format!("{path}/receive"), json!({})).await.problem(409);
     let shipped = world.post(&format!("{path}/ship"), json!({ "at": "2015-01-03T00:00:00Z" })).await.expect(200);
     assert_eq!(shipped["due_at"], "2015-01-04T12:00:00Z");
@@ -157,6 +156,27 @@ async fn a_failed_piece_goes_to_the_hub_is_repaired_and_lies_on_its_shelf() {
     assert_eq!(on_hand().await, 5);
     world.post(&condemned.replace("receive", "cancel"), json!({})).await.problem(404);
     assert_eq!(world.get("/api/v1/returns?overdue=true").await.expect(200)["items"], json!([]));
+}
+
+#[tokio::test]
+async fn a_serial_is_at_one_place_and_who_names_it_elsewhere_is_told_where() {
+    let world = World::new().await;
+    let path = world.filled("/api/v1/transfers/{order_id}");
+    world.post(&format!("{path}/approve"), json!({})).await.expect(200);
+    let in_repair = world.post(&format!("{path}/ship"), json!({ "serials": ["acme-s1", "s2"] })).await;
+    in_repair.problem(409);
+    assert!(in_repair.text.contains("is on the way with"), "{}", in_repair.text);
+    world.post(&format!("{path}/ship"), json!({ "serials": ["s2", "s3"] })).await.expect(200);
+    let s2 = "/api/v1/pieces?part=fan-part&serial=s2";
+    let piece = world.get(s2).await.expect(200)["items"][0].clone();
+    assert_eq!((&piece["place"], &piece["order_id"]), (&json!("order"), &json!(world.ids["transfer"])));
+    let part = json!({ "quantity": 1, "rest": "follows", "serials": ["s2"] });
+    world.post(&format!("{path}/receive"), part).await.expect(200);
+    let piece = world.get(s2).await.expect(200)["items"][0].clone();
+    assert_eq!((&piece["depot"], &piece["order_id"]), (&json!("acme-north"), &Value::Null));
+    let serials: Vec<Value> =
+        world.walk("/api/v1/pieces", 1).await.iter().map(|piece| piece["serial"].clone()).collect();
+    assert_eq!(serials, ["acme-s1", "s2", "s3"]);
 }
 
 #[tokio::test]

@@ -229,6 +229,7 @@ impl World {
             control: Arc::new(TestControl { ledger: ledger.clone(), erasure: erasure.clone(), gate: gate.clone() }),
             alerts,
             webhook_guard: Guard::default(),
+            serials_from: Some(500.0),
             readiness: readiness.clone(),
             registry,
         });
@@ -405,8 +406,8 @@ impl World {
             let order = returns::open(&mut tx, &acme, &failed, Duration::from_days(7)).await.unwrap();
             opened.push(order.unwrap().order_id);
         }
-        returns::ship(&mut tx, &acme, &opened[1], at(NOW)).await.unwrap();
-        let (_, repair) = returns::receive_return(&mut tx, &acme, &opened[1], None, at(NOW)).await.unwrap();
+        returns::ship(&mut tx, &acme, &opened[1], &["acme-s1".to_owned()], at(NOW)).await.unwrap();
+        let (_, repair) = returns::receive_return(&mut tx, &acme, &opened[1], None, &[], at(NOW)).await.unwrap();
         tx.commit().await.unwrap();
         self.ids.insert("return", opened.swap_remove(0));
         self.ids.insert("repair", repair.unwrap().order_id);

@@ -16,3 +16,12 @@ CREATE TABLE returns (
     UNIQUE (tenant, leg, cause)
 );
 CREATE INDEX returns_by_state ON returns (tenant, leg, state, order_id);
+
+-- Pieces that orders have named by their serial; each is at one place. place: depot (held_by: which), order (on the way or in repair;
+-- held_by: its id), gone (held_by is empty).
+CREATE TABLE pieces (
+    tenant TEXT NOT NULL, part TEXT NOT NULL, serial TEXT NOT NULL, place TEXT NOT NULL, held_by TEXT NOT NULL,
+    since BIGINT NOT NULL,
+    PRIMARY KEY (tenant, part, serial)
+);
+CREATE INDEX pieces_by_holder ON pieces (tenant, place, held_by);

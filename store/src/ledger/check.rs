@@ -54,7 +54,7 @@ macro_rules! prediction {
     };
 }
 
-const RULES: [Rule; 17] = [
+const RULES: [Rule; 18] = [
     Rule {
         table: "stock",
         problem: "on_hand is not the sum of its movements",
@@ -119,6 +119,16 @@ const RULES: [Rule; 17] = [
                  OR (state IN ('shipped', 'received') AND shipped_at IS NULL) \
                  OR (state = 'received' AND (received_at IS NULL OR received_quantity IS NULL)) \
                  OR (state = 'cancelled' AND cancelled_at IS NULL) OR received_quantity > quantity",
+    },
+    Rule {
+        table: "pieces",
+        problem: "it is at no place, or with an order that is not on the way",
+        remedy: RESTORE,
+        broken: "SELECT p.tenant || ', ' || p.part || ', ' || p.serial FROM pieces p \
+                 WHERE p.place NOT IN ('depot', 'order', 'gone') OR (p.place = 'order' AND NOT EXISTS \
+                 (SELECT 1 FROM transfers t WHERE t.transfer_id = p.held_by AND t.state = 'shipped') AND NOT EXISTS \
+                 (SELECT 1 FROM purchases b WHERE b.purchase_id = p.held_by AND b.state = 'shipped') AND NOT EXISTS \
+                 (SELECT 1 FROM returns r WHERE r.order_id = p.held_by AND r.state = 'shipped'))",
     },
     Rule {
         table: "part_uses",
@@ -290,7 +300,7 @@ mod tests {
     use crate::ledger::Ledger;
 
     /// What a hand or a flipped bit may do, and the place that is named then.
-    const DAMAGES: [(&str, &str); 10] = [
+    const DAMAGES: [(&str, &str); 11] = [
         ("INSERT INTO stock VALUES ('acme', 'p', 'hub', 3, 0)", "stock (acme, p, hub)"),
         (
             "INSERT INTO stock_movements VALUES ('mov_1', 'acme', 0, 'p', 'hub', 3, 'import', 'r')",
@@ -317,6 +327,7 @@ mod tests {
              VALUES ('rep_1', 'acme', 'repair', 'p', 'hub', 'hub', 1, 'shipped', 'ret_1', 0)",
             "returns (rep_1)",
         ),
+        ("INSERT INTO pieces VALUES ('acme', 'p', 's1', 'order', 'trf_9', 0)", "pieces (acme, p, s1)"),
         ("INSERT INTO plans VALUES ('plan_1', 'acme', 0, 0, '{\"a\":', 0)", "plans (plan_1)"),
         (
             "INSERT INTO alert_history VALUES ('acme', 'alr_1', 1, 0, 0, 'open', 'worker', NULL)",

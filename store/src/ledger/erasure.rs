@@ -2,7 +2,7 @@
 //!
 //! Gone are its registration, maintenance, predictions, those of shadow too, with what they were made from, alerts with their
 //! history, and what the feed and the outbox tell of those. Kept are stock movements, part uses, transfers, purchases, returns and
-//! repairs, plans and the audit record: what was bought, shipped and used remains true without the device.
+//! repairs, pieces, plans and the audit record: what was bought, shipped and used remains true without the device.
 //!
 //! Telemetry lies in the other store, so an erasure is noted in the transaction that begins it, and the note goes when the other
 //! store is done: whoever starts after a crash finds it and goes on.

@@ -24,7 +24,7 @@ pub use positions::{Position, positions, received_since};
 pub use proposals::{NewOrder, Proposed, propose};
 pub(super) use receipts::order_of;
 pub use receipts::{Receipt, receive};
-pub use steps::{approve, cancel, pick, ship};
+pub use steps::{Departure, approve, cancel, pick, ship};
 pub(super) use steps::{days_between, whole_millis};
 pub use uses::{PartUse, UseCounts, UseFilter, Used, use_counts, use_part, uses};
 

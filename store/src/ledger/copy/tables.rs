@@ -59,6 +59,7 @@ pub(super) const TABLES: &[Table] = &[
     table!(part_uses [use_id] tenant ts device component part depot quantity from_stock transfer_id predicted),
     table!(returns [order_id] tenant leg part from_depot to_depot quantity state cause opened_at shipped_at due_at
         received_at received_quantity cancelled_at overdue_told_at),
+    table!(pieces [tenant part serial] place held_by since),
     table!(statistical_models [tenant version] state trained_until trained_wall horizons summary),
     table!(predictions [tenant ts device component] probabilities score alarm rul_mean rul_p05 rul_p50 rul_p95
         top_signals model_version),

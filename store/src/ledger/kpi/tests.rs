@@ -11,7 +11,7 @@ use crate::{
     Ledger,
     ledger::{
         fixture::on_both_engines,
-        orders::{self, NewOrder, PartUse, Receipt},
+        orders::{self, Departure, NewOrder, PartUse, Receipt},
         plans::{self, PlanRow},
         stock,
     },
@@ -35,7 +35,7 @@ async fn send(tx: &mut Connection, from: &str, to: &str, quantity: u32, (left, a
     let proposed = orders::propose(tx, &tenant(), "pln", day(left), &[wanted]).await.unwrap();
     let id = &proposed.added[0].order_id;
     orders::approve(tx, &tenant(), kind, id, "me", day(left)).await.unwrap();
-    orders::ship(tx, &tenant(), kind, id, day(left)).await.unwrap();
+    orders::ship(tx, &tenant(), kind, id, Departure::default(), day(left)).await.unwrap();
     orders::receive(tx, &tenant(), kind, id, Receipt::default(), day(arrived)).await.unwrap();
 }
 

@@ -4,7 +4,10 @@ use harbinger_core::{TenantId, Timestamp};
 use sqlx::{Acquire, AssertSqlSafe};
 
 use super::{Connection, Error, Order, OrderKind, OrderState, OrderStep, get, steps::advance};
-use crate::ledger::stock::{self, Booked, MovementKind, NewMovement};
+use crate::ledger::{
+    pieces::{self, Arriving, Place},
+    stock::{self, Booked, MovementKind, NewMovement},
+};
 
 /// What arrived.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -15,6 +18,8 @@ pub struct Receipt<'a> {
     pub rest_follows: bool,
     /// The caller's name for this receipt. The same again changes nothing, so that a request can be repeated after a crash.
     pub key: Option<&'a str>,
+    /// Serials of the pieces, as far as they are known.
+    pub serials: &'a [String],
 }
 
 /// Receives a shipped order: its pieces go on the target's shelf, at once. What is short is written off, or stays on the way where
@@ -24,7 +29,7 @@ pub struct Receipt<'a> {
 ///
 /// # Errors
 /// [`Error::NotFound`], [`Error::WrongState`], [`Error::Conflict`] where more pieces are to be received than are outstanding, or
-/// none while the rest follows, [`Error::Database`].
+/// none while the rest follows, or a piece that is named is elsewhere, [`Error::Database`].
 pub async fn receive(
     connection: &mut Connection,
     tenant: &TenantId,
@@ -70,6 +75,9 @@ pub async fn receive(
     let gone = -i64::from(no_longer_on_the_way);
     stock::change_in_transit(&mut step, tenant, &order.part, &order.to, gone).await?;
     stock::book(&mut step, tenant, movement).await?;
+    let into = Place::Depot(order.to.clone());
+    let arriving = Arriving { part: &order.part, order_id, outstanding, quantity: arrived, ends, into: &into, at };
+    pieces::arrive(&mut step, tenant, arriving, receipt.serials).await?;
     let sql =
         format!("UPDATE {} SET received_quantity = $3 WHERE {} = $1 AND tenant = $2", kind.table(), kind.id_column());
     sqlx::query(AssertSqlSafe(sql))

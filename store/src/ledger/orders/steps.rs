@@ -3,11 +3,15 @@
 //! A step is a savepoint of its own inside the caller's transaction: where it fails, nothing of it stays, even if the
 //! caller goes on.
 
-use harbinger_core::{DepotId, Duration, TenantId, Timestamp};
+use harbinger_core::{DepotId, Duration, TenantId, Timestamp, fleet::Part};
 use sqlx::{Acquire, AssertSqlSafe};
 
 use super::{Connection, Error, Order, OrderKind, OrderStep, column, get};
-use crate::ledger::stock::{self, MovementKind, NewMovement};
+use crate::ledger::{
+    pieces::{self, Leaving},
+    registry,
+    stock::{self, MovementKind, NewMovement},
+};
 
 /// Approves a proposed order; `by` is a person or a policy.
 ///
@@ -47,21 +51,54 @@ pub async fn pick(
     advance(connection, tenant, kind, order_id, OrderStep::Pick, at).await
 }
 
+/// What is told of pieces that leave.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Departure<'a> {
+    /// Their serials, as far as they are known.
+    pub serials: &'a [String],
+    /// Pieces of parts that cost so much or more are all named when they leave a shelf; none need be where it is `None`.
+    pub serials_from: Option<f64>,
+}
+
+impl Departure<'_> {
+    /// Refuses a transfer of a dear part whose pieces are not all named.
+    async fn refuse_unnamed(&self, connection: &mut Connection, tenant: &TenantId, order: &Order) -> Result<(), Error> {
+        let Some(bound) = self.serials_from.filter(|_| order.from.is_some()) else { return Ok(()) };
+        let part: Part = registry::get(connection, tenant, &[order.part.as_str()]).await?;
+        if part.unit_cost < bound || u32::try_from(self.serials.len()) == Ok(order.quantity) {
+            return Ok(());
+        }
+        let (quantity, named) = (order.quantity, self.serials.len());
+        let reason = format!(
+            "part {:?} costs {}, so each of the {quantity} pieces of {:?} is named by its serial when it ships: {named} serials \
+             are named",
+            order.part.as_str(),
+            part.unit_cost,
+            order.order_id
+        );
+        Err(Error::Conflict { reason })
+    }
+}
+
 /// Ships an approved or picked order: pieces leave the source's shelf (a purchase has none) and are on the way to the target,
 /// due after the lane's days or the supplier's.
 ///
 /// # Errors
-/// [`Error::NotFound`], [`Error::WrongState`], [`Error::Conflict`] where the source has not enough pieces,
-/// [`Error::Database`].
+/// [`Error::NotFound`], [`Error::WrongState`], [`Error::Conflict`] where the source has not enough pieces, one
+/// that is named is elsewhere, or not all are named that must be, [`Error::Database`].
 pub async fn ship(
     connection: &mut Connection,
     tenant: &TenantId,
     kind: OrderKind,
     order_id: &str,
+    departure: Departure<'_>,
     at: Timestamp,
 ) -> Result<Order, Error> {
     let mut step = connection.begin().await?;
     let order = advance(&mut step, tenant, kind, order_id, OrderStep::Ship, at).await?;
+    departure.refuse_unnamed(&mut step, tenant, &order).await?;
+    let leaving = Leaving { part: &order.part, order_id, quantity: order.quantity, from: order.from.as_ref(), at };
+    pieces::leave(&mut step, tenant, leaving, departure.serials).await?;
     if let Some(from) = &order.from {
         let movement = NewMovement {
             ts: at,

@@ -126,7 +126,7 @@ async fn a_transfer_moves_its_pieces_from_shelf_to_shelf(ledger: Ledger) {
     let planned = positions(&mut tx, &tenant()).await.unwrap();
     assert_eq!(planned[&(part(), depot("hub"))].reserved, 2);
     assert_eq!(planned[&(part(), depot("north"))].on_order, 2);
-    let shipped = ship(&mut tx, &tenant(), kind, &id, at(2)).await.unwrap();
+    let shipped = ship(&mut tx, &tenant(), kind, &id, Departure::default(), at(2)).await.unwrap();
     assert_eq!(shipped.due_at, Some(Timestamp::from_millis(4 * DAY + DAY / 2)));
     assert_eq!((on_shelf(&mut tx, "hub").await, on_shelf(&mut tx, "north").await), ((1, 0), (0, 2)));
     assert_eq!(shipped.overdue_told_at, None);
@@ -147,7 +147,7 @@ async fn a_purchase_comes_from_the_supplier_and_may_come_short(ledger: Ledger) {
     let proposed = propose(&mut tx, &tenant(), "pln_1", at(1), &[purchase(6)]).await.unwrap();
     let id = proposed.added[0].order_id.clone();
     approve(&mut tx, &tenant(), kind, &id, "me", at(1)).await.unwrap();
-    assert_eq!(ship(&mut tx, &tenant(), kind, &id, at(1)).await.unwrap().due_at, Some(at(15)));
+    assert_eq!(ship(&mut tx, &tenant(), kind, &id, Departure::default(), at(1)).await.unwrap().due_at, Some(at(15)));
     assert_eq!(on_shelf(&mut tx, "hub").await, (0, 6));
     let too_many = receive(&mut tx, &tenant(), kind, &id, of(7), at(15)).await;
     assert!(matches!(too_many, Err(Error::Conflict { .. })), "{too_many:?}");
@@ -162,11 +162,14 @@ async fn a_step_out_of_order_is_refused_with_the_state(ledger: Ledger) {
     let kind = OrderKind::Transfer;
     let proposed = propose(&mut tx, &tenant(), "pln_1", at(1), &[transfer("north", 2)]).await.unwrap();
     let id = proposed.added[0].order_id.clone();
-    let refused = ship(&mut tx, &tenant(), kind, &id, at(1)).await.unwrap_err();
+    let refused = ship(&mut tx, &tenant(), kind, &id, Departure::default(), at(1)).await.unwrap_err();
     assert_eq!(refused.to_string(), format!("transfer {id:?} is proposed, so it cannot be shipped"));
     approve(&mut tx, &tenant(), kind, &id, "me", at(1)).await.unwrap();
     // The hub has one piece: the refused step leaves nothing behind though the transaction goes on.
-    assert!(matches!(ship(&mut tx, &tenant(), kind, &id, at(1)).await, Err(Error::Conflict { .. })));
+    assert!(matches!(
+        ship(&mut tx, &tenant(), kind, &id, Departure::default(), at(1)).await,
+        Err(Error::Conflict { .. })
+    ));
     assert_eq!(get(&mut tx, &tenant(), kind, &id).await.unwrap().state, OrderState::Approved);
     assert_eq!((on_shelf(&mut tx, "hub").await, on_shelf(&mut tx, "north").await), ((1, 0), (0, 0)));
     assert!(matches!(approve(&mut tx, &tenant(), kind, &id, "me", at(1)).await, Err(Error::WrongState { .. })));
@@ -224,7 +227,7 @@ async fn a_replacement_takes_the_oldest_piece_and_names_the_transfer_that_brough
         let wanted = NewOrder { reasons: vec![reason(&format!("d{day}"))], ..transfer("north", quantity) };
         let id = propose(&mut tx, &tenant(), "pln", at(day), &[wanted]).await.unwrap().added[0].order_id.clone();
         approve(&mut tx, &tenant(), kind, &id, "me", at(day)).await.unwrap();
-        ship(&mut tx, &tenant(), kind, &id, at(day)).await.unwrap();
+        ship(&mut tx, &tenant(), kind, &id, Departure::default(), at(day)).await.unwrap();
         receive(&mut tx, &tenant(), kind, &id, Receipt::default(), at(day + 3)).await.unwrap();
         ids.push(id);
     }
@@ -253,7 +256,7 @@ async fn an_import_keeps_what_our_orders_have_on_the_way(ledger: Ledger) {
     let id =
         propose(&mut tx, &tenant(), "pln", at(1), &[transfer("north", 2)]).await.unwrap().added[0].order_id.clone();
     approve(&mut tx, &tenant(), kind, &id, "me", at(1)).await.unwrap();
-    ship(&mut tx, &tenant(), kind, &id, at(1)).await.unwrap();
+    ship(&mut tx, &tenant(), kind, &id, Departure::default(), at(1)).await.unwrap();
     let told = StockLevel { part: part(), depot: depot("north"), on_hand: 1, in_transit: 0 };
     stock::import(&mut tx, &tenant(), at(2), &[told], "imp-2").await.unwrap();
     assert_eq!(on_shelf(&mut tx, "north").await, (1, 2));
@@ -275,7 +278,7 @@ async fn of_many_who_ship_at_once_one_does(ledger: Ledger) {
         tokio::spawn(async move {
             let mut tx = ledger.write().await.unwrap();
             let approved = approve(&mut tx, &tenant(), kind, &id, "me", at(1)).await.is_ok();
-            let shipped = ship(&mut tx, &tenant(), kind, &id, at(1)).await.is_ok();
+            let shipped = ship(&mut tx, &tenant(), kind, &id, Departure::default(), at(1)).await.is_ok();
             tx.commit().await.unwrap();
             (approved, shipped)
         })

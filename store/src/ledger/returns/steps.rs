@@ -6,7 +6,10 @@ use harbinger_core::{TenantId, Timestamp};
 use sqlx::Acquire;
 
 use super::{Connection, Error, Leg, OrderState, ReturnOrder, get, opening};
-use crate::ledger::stock::{self, MovementKind, NewMovement};
+use crate::ledger::{
+    pieces::{self, Arriving, Leaving, Place},
+    stock::{self, MovementKind, NewMovement},
+};
 
 /// A step: the state that it leads to, and those that it may be taken from.
 struct Step {
@@ -28,10 +31,13 @@ pub async fn ship(
     connection: &mut Connection,
     tenant: &TenantId,
     order_id: &str,
+    serials: &[String],
     at: Timestamp,
 ) -> Result<ReturnOrder, Error> {
     let mut step = connection.begin().await?;
     let order = advance(&mut step, tenant, (Leg::Return, order_id), &SHIP, at).await?;
+    let leaving = Leaving { part: &order.part, order_id, quantity: order.quantity, from: Some(&order.from), at };
+    pieces::leave(&mut step, tenant, leaving, serials).await?;
     let due_at = at + opening::time_back(&mut step, tenant, &order.from, &order.to).await?;
     sqlx::query("UPDATE returns SET due_at = $3 WHERE order_id = $1 AND tenant = $2")
         .bind(order_id)
@@ -54,12 +60,15 @@ pub async fn receive_return(
     tenant: &TenantId,
     order_id: &str,
     quantity: Option<u32>,
+    serials: &[String],
     at: Timestamp,
 ) -> Result<(ReturnOrder, Option<ReturnOrder>), Error> {
     let mut step = connection.begin().await?;
     let order = receive(&mut step, tenant, (Leg::Return, order_id), quantity, at).await?;
     let came = order.received_quantity.unwrap_or(0);
     let repair = if came > 0 { opening::open_repair(&mut step, tenant, &order, came, at).await? } else { None };
+    let into = repair.as_ref().map_or(Place::Gone, |repair| Place::Order(repair.order_id.clone()));
+    pieces::arrive(&mut step, tenant, arriving(&order, came, &into, at), serials).await?;
     step.commit().await?;
     Ok((order, repair))
 }
@@ -74,19 +83,23 @@ pub async fn receive_repair(
     tenant: &TenantId,
     order_id: &str,
     usable: Option<u32>,
+    serials: &[String],
     at: Timestamp,
 ) -> Result<ReturnOrder, Error> {
     let mut step = connection.begin().await?;
     let order = receive(&mut step, tenant, (Leg::Repair, order_id), usable, at).await?;
+    let mended = order.received_quantity.unwrap_or(0);
     let movement = NewMovement {
         ts: at,
         part: &order.part,
         depot: &order.to,
-        quantity: i64::from(order.received_quantity.unwrap_or(0)),
+        quantity: i64::from(mended),
         kind: MovementKind::Receive,
         reference: order_id,
     };
     stock::book(&mut step, tenant, movement).await?;
+    let into = Place::Depot(order.to.clone());
+    pieces::arrive(&mut step, tenant, arriving(&order, mended, &into, at), serials).await?;
     step.commit().await?;
     Ok(order)
 }
@@ -101,7 +114,11 @@ pub async fn cancel(
     order_id: &str,
     at: Timestamp,
 ) -> Result<ReturnOrder, Error> {
-    advance(connection, tenant, (Leg::Return, order_id), &CANCEL, at).await
+    let mut step = connection.begin().await?;
+    let order = advance(&mut step, tenant, (Leg::Return, order_id), &CANCEL, at).await?;
+    pieces::give_up(&mut step, tenant, order_id, at).await?;
+    step.commit().await?;
+    Ok(order)
 }
 
 /// Returns and repairs that were due by `due_by` and that nobody has been told of, in order of their due time; they are marked as
@@ -138,6 +155,12 @@ pub async fn chase(
     }
     step.commit().await?;
     Ok(told)
+}
+
+/// Pieces of a return or a repair that is over.
+fn arriving<'a>(order: &'a ReturnOrder, quantity: u32, into: &'a Place, at: Timestamp) -> Arriving<'a> {
+    let (part, order_id, outstanding) = (&order.part, order.order_id.as_str(), order.quantity);
+    Arriving { part, order_id, outstanding, quantity, ends: true, into, at }
 }
 
 async fn receive(

@@ -68,11 +68,11 @@ async fn a_failed_piece_is_returned_repaired_and_counted_then(ledger: Ledger) {
     let opened = fails(&mut tx, "use_1", "north", 2).await.unwrap();
     assert!(opened.order_id.starts_with("ret_"));
     assert_eq!((opened.to.as_str(), opened.state, opened.due_at), ("hub", OrderState::Approved, Some(at(9))));
-    let early = receive_return(&mut tx, &tenant(), &opened.order_id, None, at(2)).await;
+    let early = receive_return(&mut tx, &tenant(), &opened.order_id, None, &[], at(2)).await;
     assert!(matches!(early, Err(Error::WrongState { .. })), "{early:?}");
-    let shipped = ship(&mut tx, &tenant(), &opened.order_id, at(2)).await.unwrap();
+    let shipped = ship(&mut tx, &tenant(), &opened.order_id, &[], at(2)).await.unwrap();
     assert_eq!((shipped.state, shipped.due_at), (OrderState::Shipped, Some(at(5))));
-    let (came, repair) = receive_return(&mut tx, &tenant(), &opened.order_id, None, at(6)).await.unwrap();
+    let (came, repair) = receive_return(&mut tx, &tenant(), &opened.order_id, None, &[], at(6)).await.unwrap();
     assert_eq!((came.state, came.received_quantity), (OrderState::Received, Some(2)));
     let repair = repair.unwrap();
     assert!(repair.order_id.starts_with("rep_"));
@@ -81,12 +81,12 @@ async fn a_failed_piece_is_returned_repaired_and_counted_then(ledger: Ledger) {
     let lots = in_repair(&mut tx, &tenant()).await.unwrap();
     assert_eq!(lots, [((part("disk"), depot("hub")), vec![(at(16), 2)])].into());
     assert_eq!(on_hand(&mut tx).await, 1, "what is in repair is no stock");
-    let too_many = receive_repair(&mut tx, &tenant(), &repair.order_id, Some(3), at(15)).await;
+    let too_many = receive_repair(&mut tx, &tenant(), &repair.order_id, Some(3), &[], at(15)).await;
     assert!(matches!(too_many, Err(Error::Conflict { .. })), "{too_many:?}");
-    let mended = receive_repair(&mut tx, &tenant(), &repair.order_id, Some(1), at(15)).await.unwrap();
+    let mended = receive_repair(&mut tx, &tenant(), &repair.order_id, Some(1), &[], at(15)).await.unwrap();
     assert_eq!((mended.state, mended.received_quantity), (OrderState::Received, Some(1)));
     assert_eq!(on_hand(&mut tx).await, 2);
-    let again = receive_repair(&mut tx, &tenant(), &repair.order_id, Some(1), at(15)).await;
+    let again = receive_repair(&mut tx, &tenant(), &repair.order_id, Some(1), &[], at(15)).await;
     assert!(matches!(again, Err(Error::WrongState { .. })), "{again:?}");
     assert_eq!(in_repair(&mut tx, &tenant()).await.unwrap(), BTreeMap::new());
     assert_eq!(get(&mut tx, &tenant(), Leg::Repair, &repair.order_id).await.unwrap(), mended);
@@ -129,15 +129,15 @@ async fn what_is_condemned_or_lost_never_lies_on_a_shelf(ledger: Ledger) {
     let mut ids = Vec::new();
     for use_id in ["use_1", "use_2", "use_3"] {
         let opened = fails(&mut tx, use_id, "north", 1).await.unwrap();
-        ship(&mut tx, &tenant(), &opened.order_id, at(2)).await.unwrap();
+        ship(&mut tx, &tenant(), &opened.order_id, &[], at(2)).await.unwrap();
         ids.push(opened.order_id);
     }
     let scrapped = cancel(&mut tx, &tenant(), &ids[0], at(3)).await.unwrap();
     assert_eq!((scrapped.state, scrapped.cancelled_at), (OrderState::Cancelled, Some(at(3))));
-    let (lost, none) = receive_return(&mut tx, &tenant(), &ids[1], Some(0), at(3)).await.unwrap();
+    let (lost, none) = receive_return(&mut tx, &tenant(), &ids[1], Some(0), &[], at(3)).await.unwrap();
     assert_eq!((lost.received_quantity, none), (Some(0), None));
-    let (_, repair) = receive_return(&mut tx, &tenant(), &ids[2], None, at(3)).await.unwrap();
-    receive_repair(&mut tx, &tenant(), &repair.unwrap().order_id, Some(0), at(9)).await.unwrap();
+    let (_, repair) = receive_return(&mut tx, &tenant(), &ids[2], None, &[], at(3)).await.unwrap();
+    receive_repair(&mut tx, &tenant(), &repair.unwrap().order_id, Some(0), &[], at(9)).await.unwrap();
     assert_eq!(on_hand(&mut tx).await, 1);
     assert_eq!(in_repair(&mut tx, &tenant()).await.unwrap(), BTreeMap::new());
     assert!(matches!(cancel(&mut tx, &tenant(), &ids[2], at(9)).await, Err(Error::WrongState { .. })));
@@ -148,8 +148,8 @@ async fn late_returns_and_repairs_are_told_of_once(ledger: Ledger) {
     let mut tx = ledger.write().await.unwrap();
     let waits = fails(&mut tx, "use_1", "north", 1).await.unwrap();
     let comes = fails(&mut tx, "use_2", "north", 1).await.unwrap();
-    ship(&mut tx, &tenant(), &comes.order_id, at(1)).await.unwrap();
-    let (_, repair) = receive_return(&mut tx, &tenant(), &comes.order_id, None, at(4)).await.unwrap();
+    ship(&mut tx, &tenant(), &comes.order_id, &[], at(1)).await.unwrap();
+    let (_, repair) = receive_return(&mut tx, &tenant(), &comes.order_id, None, &[], at(4)).await.unwrap();
     let mut told = Vec::new();
     for day in [8, 9, 13, 14, 20] {
         for leg in Leg::ALL {
@@ -169,16 +169,16 @@ async fn of_many_who_receive_at_once_one_does(ledger: Ledger) {
     network(&ledger).await;
     let mut tx = ledger.write().await.unwrap();
     let opened = fails(&mut tx, "use_1", "north", 1).await.unwrap();
-    ship(&mut tx, &tenant(), &opened.order_id, at(2)).await.unwrap();
+    ship(&mut tx, &tenant(), &opened.order_id, &[], at(2)).await.unwrap();
     tx.commit().await.unwrap();
     let attempts = (0..8).map(|_| {
         let (ledger, id) = (ledger.clone(), opened.order_id.clone());
         tokio::spawn(async move {
             let mut tx = ledger.write().await.unwrap();
-            let came = receive_return(&mut tx, &tenant(), &id, None, at(3)).await.is_ok();
+            let came = receive_return(&mut tx, &tenant(), &id, None, &[], at(3)).await.is_ok();
             let filter = ReturnFilter::default();
             let repairs = list(&mut tx, &tenant(), Leg::Repair, &filter, Sequence::OldestFirst, None, 9).await.unwrap();
-            let mended = receive_repair(&mut tx, &tenant(), &repairs[0].order_id, None, at(4)).await.is_ok();
+            let mended = receive_repair(&mut tx, &tenant(), &repairs[0].order_id, None, &[], at(4)).await.is_ok();
             tx.commit().await.unwrap();
             (came, mended)
         })

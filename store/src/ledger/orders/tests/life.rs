@@ -24,7 +24,7 @@ async fn picked_pieces_stay_on_the_shelf_until_they_ship_or_are_called_off(ledge
     let planned = positions(&mut tx, &tenant()).await.unwrap();
     assert_eq!((planned[&(part(), depot("hub"))].reserved, planned[&(part(), depot("north"))].on_order), (3, 2));
     cancel(&mut tx, &tenant(), kind, &dropped.order_id, at(3)).await.unwrap();
-    ship(&mut tx, &tenant(), kind, &kept.order_id, at(3)).await.unwrap();
+    ship(&mut tx, &tenant(), kind, &kept.order_id, Departure::default(), at(3)).await.unwrap();
     assert_eq!((on_shelf(&mut tx, "hub").await, on_shelf(&mut tx, "north").await), ((1, 0), (0, 2)));
     let again = pick(&mut tx, &tenant(), kind, &kept.order_id, at(4)).await.unwrap_err();
     assert_eq!(again.to_string(), format!("transfer {:?} is shipped, so it cannot be picked", kept.order_id));
@@ -40,7 +40,7 @@ async fn an_order_comes_in_parts_each_booked_once(ledger: Ledger) {
     let (kind, id) = (order.kind, order.order_id.as_str());
     let early = receive(&mut tx, &tenant(), kind, id, part_of(2), at(2)).await;
     assert!(matches!(early, Err(Error::WrongState { .. })), "{early:?}");
-    ship(&mut tx, &tenant(), kind, id, at(2)).await.unwrap();
+    ship(&mut tx, &tenant(), kind, id, Departure::default(), at(2)).await.unwrap();
     let keyed = Receipt { key: Some("a/b"), ..part_of(2) };
     let (first, partly) = receive(&mut tx, &tenant(), kind, id, keyed, at(3)).await.unwrap();
     assert_eq!((first, partly.state, partly.received_quantity), (Booked::Now, OrderState::Shipped, Some(2)));
@@ -78,7 +78,7 @@ async fn an_order_that_does_not_come_is_told_of_once(ledger: Ledger) {
     let kind = OrderKind::Transfer;
     let (late, other) = (approved(&mut tx, transfer("north", 2)).await, approved(&mut tx, transfer("south", 1)).await);
     for (order, day) in [(&late, 2), (&other, 2)] {
-        ship(&mut tx, &tenant(), kind, &order.order_id, at(day)).await.unwrap();
+        ship(&mut tx, &tenant(), kind, &order.order_id, Departure::default(), at(day)).await.unwrap();
     }
     // No lane leads south: nobody knows when that one is due.
     assert_eq!(chase(&mut tx, &tenant(), kind, at(4), at(5)).await.unwrap(), []);
@@ -103,7 +103,7 @@ async fn the_last_part_ends_the_order(ledger: Ledger) {
     let mut tx = ledger.write().await.unwrap();
     let order = approved(&mut tx, purchase(3)).await;
     let (kind, id) = (order.kind, order.order_id.as_str());
-    ship(&mut tx, &tenant(), kind, id, at(2)).await.unwrap();
+    ship(&mut tx, &tenant(), kind, id, Departure::default(), at(2)).await.unwrap();
     receive(&mut tx, &tenant(), kind, id, part_of(2), at(3)).await.unwrap();
     let (_, done) = receive(&mut tx, &tenant(), kind, id, part_of(1), at(4)).await.unwrap();
     assert_eq!((done.state, done.received_quantity), (OrderState::Received, Some(3)));
@@ -115,7 +115,7 @@ async fn of_many_who_receive_a_part_at_once_each_is_booked_once(ledger: Ledger) 
     stock_hub(&ledger, 9).await;
     let mut tx = ledger.write().await.unwrap();
     let id = approved(&mut tx, transfer("north", 5)).await.order_id;
-    ship(&mut tx, &tenant(), OrderKind::Transfer, &id, at(2)).await.unwrap();
+    ship(&mut tx, &tenant(), OrderKind::Transfer, &id, Departure::default(), at(2)).await.unwrap();
     tx.commit().await.unwrap();
     let attempts = (0..16).map(|worker| {
         let (ledger, id) = (ledger.clone(), id.clone());

@@ -28,7 +28,7 @@ async fn take(tx: &mut Connection, order: &Order, step: OrderStep) -> Result<Ord
     match step {
         OrderStep::Approve => approve(tx, &tenant(), kind, id, "me", at(2)).await,
         OrderStep::Pick => pick(tx, &tenant(), kind, id, at(2)).await,
-        OrderStep::Ship => ship(tx, &tenant(), kind, id, at(2)).await,
+        OrderStep::Ship => ship(tx, &tenant(), kind, id, Departure::default(), at(2)).await,
         OrderStep::Receive => receive(tx, &tenant(), kind, id, Receipt::default(), at(3)).await.map(|(_, order)| order),
         OrderStep::Cancel => cancel(tx, &tenant(), kind, id, at(2)).await,
     }
@@ -79,7 +79,9 @@ async fn walk(ledger: &Ledger, acts: Vec<Act>) {
                         assert_eq!(after.state == OrderState::Received, after.outstanding() == 0);
                         *order = after;
                     }
-                    Ok((Booked::Before, after)) => assert_eq!(after, before),
+                    Ok((Booked::Before, after)) => {
+                        assert_eq!((after.state, after.outstanding()), (before.state, before.outstanding()));
+                    }
                     Err(Error::WrongState { .. }) => assert_ne!(before.state, OrderState::Shipped),
                     Err(Error::Conflict { .. }) => assert!(pieces == 0 || pieces > before.outstanding()),
                     Err(other) => panic!("{other}"),
