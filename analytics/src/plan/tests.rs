@@ -204,7 +204,8 @@ fn pieces_in_repair_that_will_be_done_in_time_are_not_bought() {
     assert_eq!((certain.quantity + 4, certain.system_position), (without.quantity, without.system_position + 4));
     close(certain.cost_if_not - certain.worth, certain.cost_if_bought);
     // Too late, and overdue.
-    assert_eq!(bought(vec![in_repair(16, 3), in_repair(-1, 3)], 0.96), without);
+    let overdue = InRepair { due_at: as_of - Duration::from_days(1), quantity: 3 };
+    assert_eq!(bought(vec![in_repair(16, 3), overdue], 0.96), without);
     // Of four, each mended or not as a coin falls: demand less what is mended, as a sum over how many are. No device fails between
     // the third day and the thirtieth.
     let uncertain = bought(vec![in_repair(9, 4)], 0.5);
