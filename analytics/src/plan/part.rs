@@ -266,7 +266,7 @@ impl<'a> Group<'_, 'a> {
             for (priced, mean) in own.iter().filter(|(priced, _)| !priced.is_hub) {
                 reserve = reserve.saturating_add(self.reserve(priced, **mean)?);
             }
-            let repaired = self.from_repair(member, protection_days)?;
+            let repaired = self.repaired_within(member, protection_days)?;
             let demand = demand.convolve(&repaired.condemned);
             let shelves: i64 = own.iter().map(|(priced, _)| priced.position).sum();
             let position = shelves + i64::from(repaired.pieces);

@@ -17,7 +17,7 @@ pub(super) struct Expected {
 
 impl Group<'_, '_> {
     /// Pieces at the hub whose repair is due within so many days; those that are overdue count no more.
-    pub(super) fn from_repair(&self, member: &Member<'_, '_>, within_days: f64) -> Result<Expected, demand::Error> {
+    pub(super) fn repaired_within(&self, member: &Member<'_, '_>, within_days: f64) -> Result<Expected, demand::Error> {
         let as_of = self.input.as_of;
         let stock = member.known.positions.and_then(|positions| positions.get(self.reach.hub));
         let due = stock.map_or(&[][..], |stock| &stock.in_repair).iter();
