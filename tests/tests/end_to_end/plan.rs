@@ -1,9 +1,13 @@
-//! `harbinger plan`: the daily plan of a bundle, the same for any number of threads and whatever came later; and plans in shadow.
+//! `harbinger plan`: the daily plan of a bundle, the same for any number of threads and whatever came later; plans in shadow, and
+//! failed pieces that come back.
 
 use std::{fmt::Write, path::Path, time::Duration};
 
-use harbinger_tests::server::{SCOPES, Server, harbinger, harbinger_with, until};
-use serde_json::Value;
+use harbinger_tests::{
+    http::Client,
+    server::{SCOPES, Server, harbinger, harbinger_with, until},
+};
+use serde_json::{Value, json};
 
 /// A hub and two depots with lanes between them and back; north takes two fans a week, south has fans that nobody takes.
 fn bundle(weeks: u32) -> tempfile::TempDir {
@@ -86,13 +90,20 @@ fn a_plan_that_cannot_be_made_is_told() {
     refused(&[&["plan", fleet.argument(), "--models", model], &early[..]].concat(), 1, "which is after");
 }
 
-/// A season can be watched before anything moves.
+/// A season can be watched before anything moves; and failed pieces come back meanwhile.
 #[test]
-fn plans_in_shadow_are_kept_and_propose_nothing() {
+fn plans_in_shadow_propose_nothing_and_failed_pieces_come_back() {
     let data = tempfile::tempdir().unwrap();
-    let server = Server::start(data.path(), &[("ANALYTICS__EVERY", "6h"), ("PLAN__SHADOW", "true")]).unwrap();
-    crate::fleet::import(&server, &crate::fleet::small("acme", 1, 12), "acme");
+    let at_once = [("ORDERS__RETURN_WITHIN", "0s"), ("ORDERS__OVERDUE_AFTER", "0s")];
+    let settings = [&[("ANALYTICS__EVERY", "6h"), ("PLAN__SHADOW", "true")], &at_once[..]].concat();
+    let server = Server::start(data.path(), &settings).unwrap();
+    crate::fleet::replay(&server, &crate::fleet::small("acme", 1, 16), "acme");
     let client = server.client(&server.key("acme", SCOPES).unwrap());
+    plans_propose_nothing(&client);
+    failed_pieces_come_back(&client);
+}
+
+fn plans_propose_nothing(client: &Client) {
     let wants_something = || {
         let answer = client.get("/api/v1/plan")?;
         if answer.status != 200 {
@@ -112,4 +123,32 @@ fn plans_in_shadow_are_kept_and_propose_nothing() {
         told["plans"].as_u64().unwrap() > 0 && told["sent"].as_u64().unwrap() + told["bought"].as_u64().unwrap() > 0,
         "{told}"
     );
+}
+
+/// A replacement has opened a return, which nobody sent: it is told of. It is sent, comes and is repaired, and lies on the hub's shelf.
+fn failed_pieces_come_back(client: &Client) {
+    let first = |path: &str| Ok(client.items(path)?.into_iter().next());
+    let overdue = until(Duration::from_secs(180), "a return that is overdue", || first("/api/v1/returns?overdue=true"));
+    let overdue = overdue.unwrap();
+    let (id, part, hub) = (text(&overdue, "order_id"), text(&overdue, "part"), text(&overdue, "to"));
+    let on_hand = || {
+        let level = client.items(&format!("/api/v1/stock?part={part}&depot={hub}")).unwrap();
+        level.first().map_or(0, |level| level["on_hand"].as_u64().unwrap())
+    };
+    let take = |path: &str, body: &Value| {
+        let answer = client.post(path, body).unwrap();
+        assert_eq!(answer.status, 200, "{path}: {}", String::from_utf8_lossy(&answer.body));
+    };
+    let before = on_hand();
+    take(&format!("/api/v1/returns/{id}/ship"), &json!({}));
+    take(&format!("/api/v1/returns/{id}/receive"), &json!({}));
+    assert_eq!(on_hand(), before, "a piece in repair is no stock");
+    let repairs = client.items(&format!("/api/v1/repairs?part={part}")).unwrap();
+    let repair = repairs.iter().find(|repair| repair["cause"] == id).unwrap_or_else(|| panic!("{repairs:?}"));
+    take(&format!("/api/v1/repairs/{}/receive", text(repair, "order_id")), &json!({ "quantity": 1 }));
+    assert_eq!(on_hand(), before + 1);
+}
+
+fn text<'v>(value: &'v Value, key: &str) -> &'v str {
+    value[key].as_str().unwrap_or_else(|| panic!("no {key} in {value}"))
 }
