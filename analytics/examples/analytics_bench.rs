@@ -273,6 +273,7 @@ fn daily_plan(parts: usize, depots: usize, slots: usize) {
                 contract: None,
                 survival: curve(&mut random),
                 prediction_id: None,
+                work_order_id: None,
                 probability_main: 0.01,
             }));
         }

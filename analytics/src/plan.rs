@@ -34,7 +34,7 @@ mod quality;
 mod repairs;
 mod shared;
 
-pub use forecasts::{Newest, forecasts};
+pub use forecasts::{Newest, forecasts, plan_replacements};
 pub use long_run::{LongRunCell, LongRunInput, LongRunPart, Promise, long_run};
 pub use quality::{DataQuality, Rejected};
 
@@ -57,6 +57,8 @@ pub struct SlotForecast {
     pub survival: SurvivalCurve,
     /// The prediction behind it; none where it is the prior of its age.
     pub prediction_id: Option<String>,
+    /// The work order behind it: the replacement is certain, at its date (section 5.11).
+    pub work_order_id: Option<String>,
     /// P(failure within the model's main horizon). One that is no probability marks a broken prediction: the slot is
     /// rejected whatever its curve says.
     pub probability_main: f64,
@@ -75,7 +77,7 @@ pub struct StockPosition {
     pub in_transit: i64,
     /// Approved to come here and not shipped yet, purchases included.
     pub on_order: i64,
-    /// On the shelf and approved to leave.
+    /// On the shelf and approved to leave, or kept for a work order, whose demand for it is left out of the forecasts.
     pub reserved: i64,
     /// Owed.
     pub backorders: i64,
@@ -96,7 +98,7 @@ pub struct InRepair {
 }
 
 impl StockPosition {
-    /// On hand + on the way + on order - approved to leave - owed.
+    /// On hand + on the way + on order - spoken for - owed.
     fn position(&self) -> i64 {
         self.on_hand + self.in_transit + self.on_order - self.reserved - self.backorders
     }

@@ -15,6 +15,9 @@ const HOURS_PER_DAY: f64 = 24.0;
 /// Cumulative hazard is held at this (S = 2e-22, beyond the precision of 1 - S): a certain failure stays finite.
 const CERTAIN: f64 = 50.0;
 
+/// How long something takes that happens at one moment: about a second.
+const MOMENT_DAYS: f64 = 1e-5;
+
 /// Why something is no survival curve.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum Error {
@@ -168,6 +171,14 @@ impl SurvivalCurve {
             return Err(Error::Rising { position: position + 1 });
         }
         Ok(Self::from_parts(days, survival.iter().map(|s| -s.ln())))
+    }
+
+    /// Certain, as a planned replacement is: S is 1 before `days`, 0 from then on, and nothing comes after. What is due is due
+    /// now.
+    #[must_use]
+    pub fn certain_at(days: f64) -> Self {
+        let at = days.max(2.0 * MOMENT_DAYS);
+        Self::from_parts(&[at - MOMENT_DAYS, at, at + 1.0], [0.0, CERTAIN, CERTAIN].into_iter())
     }
 
     /// Constant hazard: `S(u) = exp(-rate u)`.

@@ -78,7 +78,7 @@ codes! {
         "A body may have 64 MiB. Send the batch in smaller pieces.";
     /// The body is JSON but not what is asked for.
     Unprocessable, "unprocessable", UNPROCESSABLE_ENTITY, "The content cannot be taken",
-        "The JSON is well formed, but a field is missing, has the wrong type or a value out of range. The detail names it.";
+        "A field of the JSON or a cell of the CSV is missing, has the wrong type or a value out of range. The detail names it.";
     /// The idempotency key was used for another request.
     KeyReused, "idempotency-key-reused", UNPROCESSABLE_ENTITY, "The Idempotency-Key belongs to another request",
         "An Idempotency-Key stands for one method, path and body for 24 hours. Use a new key for a new request.";
@@ -164,6 +164,12 @@ impl Error {
     #[must_use]
     pub fn code(&self) -> Code {
         self.code
+    }
+
+    /// What is the matter, in words for the caller.
+    #[must_use]
+    pub fn detail(&self) -> &str {
+        &self.detail
     }
 }
 

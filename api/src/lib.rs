@@ -33,6 +33,7 @@ mod prometheus;
 mod routes;
 pub mod standing;
 pub mod state;
+mod table;
 pub mod views;
 
 pub use auth::{Authorize, authorize};
@@ -99,6 +100,7 @@ fn described(state: Option<&ApiState>) -> OpenApiRouter<ApiState> {
         .merge(routes::returns::routes())
         .merge(routes::pieces::routes())
         .merge(routes::part_uses::routes())
+        .merge(routes::work_orders::routes())
         .merge(routes::plans::routes())
         .merge(routes::kpi::routes())
         .merge(routes::scoreboard::routes())

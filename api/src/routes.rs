@@ -28,6 +28,7 @@ pub(crate) mod stock;
 pub(crate) mod stream;
 pub(crate) mod telemetry;
 pub(crate) mod webhooks;
+pub(crate) mod work_orders;
 
 /// One row more than the page holds, which tells whether there is a next page.
 fn one_more(limit: usize) -> u32 {
@@ -61,13 +62,13 @@ where
 }
 
 /// Whether the caller asks for a media type that is not JSON.
-fn accepts(headers: &HeaderMap, media_type: &str) -> bool {
+pub(crate) fn accepts(headers: &HeaderMap, media_type: &str) -> bool {
     let accept = headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or_default();
     accept.split(',').any(|kind| kind.split(';').next().is_some_and(|kind| kind.trim() == media_type))
 }
 
 /// What is written as CSV.
-fn csv_bytes(write: impl FnOnce(&mut csv::Writer<Vec<u8>>) -> csv::Result<()>) -> Vec<u8> {
+pub(crate) fn csv_bytes(write: impl FnOnce(&mut csv::Writer<Vec<u8>>) -> csv::Result<()>) -> Vec<u8> {
     let mut out = csv::Writer::from_writer(Vec::new());
     write(&mut out).expect("rows have as many cells as the header, and memory takes them");
     out.into_inner().expect("memory takes what is written")

@@ -10,6 +10,8 @@ use harbinger_core::{
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use crate::table::Row;
+
 /// `View of core::Type { field: Type as SchemaType, }`, documented as it will stand in the OpenAPI document.
 macro_rules! mirror {
     ($($(#[$doc:meta])* $view:ident of $source:ident { $($(#[$field_doc:meta])* $field:ident: $kind:ty,)+ })+) => {
@@ -19,6 +21,9 @@ macro_rules! mirror {
             #[serde(deny_unknown_fields)]
             pub struct $view { $($(#[$field_doc])* pub $field: $kind,)+ }
 
+            impl Row for $view {
+                const COLUMNS: &'static [&'static str] = &[$(stringify!($field)),+];
+            }
             impl From<$source> for $view {
                 fn from(row: $source) -> Self {
                     let $source { $($field),+ } = row;

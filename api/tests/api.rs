@@ -9,6 +9,8 @@ mod access;
 mod deletion;
 #[path = "api/documents.rs"]
 mod documents;
+#[path = "api/interchange.rs"]
+mod interchange;
 #[path = "api/loop_closed.rs"]
 mod loop_closed;
 #[path = "api/problems.rs"]
@@ -27,3 +29,5 @@ mod results;
 mod stream;
 #[path = "api/telemetry.rs"]
 mod telemetry;
+#[path = "api/work_orders.rs"]
+mod work_orders;

@@ -44,6 +44,7 @@ pub mod stock;
 mod url;
 pub mod webhooks;
 mod words;
+pub mod work_orders;
 
 pub use engine::Engine;
 use page_checksums::State;

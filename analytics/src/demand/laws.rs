@@ -50,7 +50,7 @@ pub fn poisson_binomial(trials: &[Trial]) -> Result<DemandLaw, Error> {
     convolution(trials, 1.0)
 }
 
-/// Poisson-binomial with each probability `min(1, factor p)`.
+/// Poisson-binomial with each probability `min(1, factor p)`; what is certain, a planned replacement, remains so.
 fn convolution(trials: &[Trial], factor: f64) -> Result<DemandLaw, Error> {
     let last = longest(trials, factor)?;
     if trials.len() <= MOST_IN_PLACE {
@@ -61,7 +61,7 @@ fn convolution(trials: &[Trial], factor: f64) -> Result<DemandLaw, Error> {
 }
 
 fn scaled(trial: &Trial, factor: f64) -> f64 {
-    (trial.probability * factor).min(1.0)
+    if trial.probability < 1.0 { (trial.probability * factor).min(1.0) } else { 1.0 }
 }
 
 /// Most pieces that a law needs entries for.
@@ -105,7 +105,8 @@ fn in_place(trials: &[Trial], factor: f64, last: usize) -> DemandLaw {
     DemandLaw::new(pmf, tail)
 }
 
-/// Poisson-binomial whose probabilities share a factor Z with mean 1 and variance `phi`: a weighted sum of three laws.
+/// Poisson-binomial whose probabilities share a factor Z with mean 1 and variance `phi`: a weighted sum of three laws. The factor
+/// is that of forecasts: a probability of 1 has none.
 ///
 /// `phi` is held in 0..=0.24; at 0 (or NaN) slots are independent.
 ///

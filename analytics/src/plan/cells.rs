@@ -211,6 +211,7 @@ pub(super) fn reasons<'a>(likely: impl Iterator<Item = (f64, &'a SlotForecast)>,
             component: slot.component.clone(),
             probability: Probability::saturating(p),
             prediction_id: slot.prediction_id.clone(),
+            work_order_id: slot.work_order_id.clone(),
         })
         .collect()
 }

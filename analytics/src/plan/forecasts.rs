@@ -1,11 +1,12 @@
-//! From the newest predictions to what each installed slot is likely to need.
+//! From the newest predictions and the work orders to what each installed slot is likely to need.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use harbinger_core::{
-    ComponentId, DeviceId, HardwareModelId,
+    ComponentId, DeviceId, Duration, HardwareModelId, Timestamp,
     fleet::{ComponentSlot, Device, Fleet},
 };
+use harbinger_store::ledger::work_orders::WorkOrder;
 
 use super::SlotForecast;
 use crate::{
@@ -91,7 +92,45 @@ fn forecast(
         probability_main: probability_main.unwrap_or_else(|| survival.probability_within(1.0)),
         survival,
         prediction_id,
+        work_order_id: None,
     }
+}
+
+/// Puts each planned replacement in the place of the chance that its slot fails: certain at its date, or now where that has
+/// passed. Pieces that are reserved for it are left out, here as among those that the shelf has for others.
+///
+/// Source: maths of pre-positioning, section 5.11.
+#[must_use]
+pub fn plan_replacements(
+    mut forecasts: Vec<SlotForecast>,
+    fleet: &Fleet,
+    open: &[WorkOrder],
+    as_of: Timestamp,
+) -> Vec<SlotForecast> {
+    let planned: HashSet<(&DeviceId, &ComponentId)> =
+        open.iter().map(|order| (&order.device, &order.component)).collect();
+    if planned.is_empty() {
+        return forecasts;
+    }
+    forecasts.retain(|slot| !planned.contains(&(&slot.device, &slot.component)));
+    let devices: HashMap<&DeviceId, &Device> = fleet.devices.iter().map(|device| (&device.device, device)).collect();
+    forecasts.extend(open.iter().filter(|order| order.missing() > 0).map(|order| {
+        let until_due = Duration::from_millis(order.due_at.millis().saturating_sub(as_of.millis()));
+        let survival = SurvivalCurve::certain_at(until_due.days());
+        SlotForecast {
+            device: order.device.clone(),
+            component: order.component.clone(),
+            part: order.part.clone(),
+            quantity: order.missing(),
+            depot: order.depot.clone(),
+            contract: devices.get(&order.device).and_then(|device| device.contract.clone()),
+            probability_main: survival.probability_within(1.0),
+            survival,
+            prediction_id: None,
+            work_order_id: Some(order.work_order_id.clone()),
+        }
+    }));
+    forecasts
 }
 
 /// The rate of a component's class; none where the model is a forest, whose devices all report.

@@ -374,7 +374,11 @@ impl<'a> Group<'_, 'a> {
     /// an alert explains.
     fn usual_means(&self, cells: &[Priced<'a>]) -> Vec<f64> {
         let days = self.supplier_lead_days() + self.input.options.review.days();
-        let until = |slot: &SlotForecast, days: f64| slot.survival.cumulative_hazard(days);
+        // A planned replacement is in the system's demand, and over when the reserve is needed.
+        let until = |slot: &SlotForecast, days: f64| match slot.work_order_id {
+            Some(_) => 0.0,
+            None => slot.survival.cumulative_hazard(days),
+        };
         let mean = |hazard: f64, slot: &SlotForecast| -(-hazard).exp_m1() * f64::from(slot.quantity);
         // The usual level is taken over the part: one depot may have few slots. Few windows differ.
         let mut usual: BTreeMap<(&PartId, u64), f64> = BTreeMap::new();

@@ -14,6 +14,7 @@ mod classes;
 mod long_run;
 mod moves;
 mod perishables;
+mod replacements;
 mod substitution;
 
 fn part_id(name: &str) -> PartId {
@@ -92,6 +93,7 @@ fn slot(device: &str, at: &str, p: f64) -> SlotForecast {
         contract: Some(ContractId::parse("gold").unwrap()),
         survival: SurvivalCurve::from_survival(&[3.0, 30.0, 31.0], &[1.0 - p, 1.0 - p, (1.0 - p) * 0.999]).unwrap(),
         prediction_id: Some(format!("prediction of {device}")),
+        work_order_id: None,
         probability_main: p,
     }
 }

@@ -1,4 +1,4 @@
-//! From newest predictions, stock and the network to the plan's input.
+//! From newest predictions, work orders, stock and the network to the plan's input.
 
 use std::{
     collections::{BTreeMap, HashSet},
@@ -11,13 +11,14 @@ use harbinger_store::{
     ledger::{
         orders::{self, Position},
         registry, returns,
+        work_orders::{self, WorkOrder},
     },
 };
 
 use super::{Error, blocking, reading::Known};
 use crate::{
     failure::Model,
-    plan::{InRepair, Newest, Plan, PlanInput, PlanOptions, StockPosition, forecasts, plan},
+    plan::{InRepair, Newest, Plan, PlanInput, PlanOptions, StockPosition, forecasts, plan, plan_replacements},
 };
 
 /// Makes the plan as of `at`.
@@ -33,10 +34,11 @@ pub(super) async fn plan_at(
     options: PlanOptions,
     at: Timestamp,
 ) -> Result<Plan, Error> {
-    let (positions, consumption) = stock_at(ledger, tenant, at, options.settle).await?;
+    let Stock { positions, consumption, work_orders } = stock_at(ledger, tenant, at, options.settle).await?;
     let (fleet, model) = (Arc::clone(&known.fleet), Arc::clone(model));
     blocking(move || {
         let forecasts = forecasts(&fleet, &model, &newest, &reported);
+        let forecasts = plan_replacements(forecasts, &fleet, &work_orders, at);
         plan(&PlanInput {
             as_of: at,
             fleet: &fleet,
@@ -49,13 +51,17 @@ pub(super) async fn plan_at(
     .await
 }
 
-async fn stock_at(
-    ledger: &Ledger,
-    tenant: &TenantId,
-    at: Timestamp,
-    settle: Duration,
-) -> Result<(Vec<StockPosition>, Vec<Consumption>), ledger::Error> {
-    let mut read = ledger.read().await?;
+/// What there is of parts, and what takes them beside the forecasts.
+struct Stock {
+    positions: Vec<StockPosition>,
+    consumption: Vec<Consumption>,
+    work_orders: Vec<WorkOrder>,
+}
+
+async fn stock_at(ledger: &Ledger, tenant: &TenantId, at: Timestamp, settle: Duration) -> Result<Stock, ledger::Error> {
+    // One state of all tables: what a work order has reserved is in its positions, too.
+    let mut read = ledger.snapshot().await?;
+    let work_orders = work_orders::all_open(&mut read, tenant).await?;
     let mut positions = orders::positions(&mut read, tenant).await?;
     let repairs = returns::in_repair(&mut read, tenant).await?;
     for place in repairs.keys() {
@@ -76,7 +82,7 @@ async fn stock_at(
         reserved: i64::from(position.reserved),
         backorders: 0,
     };
-    Ok((positions.into_iter().map(position).collect(), consumption))
+    Ok(Stock { positions: positions.into_iter().map(position).collect(), consumption, work_orders })
 }
 
 fn lots(lots: Option<&Vec<(Timestamp, u32)>>) -> Vec<InRepair> {

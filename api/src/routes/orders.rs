@@ -1,8 +1,9 @@
 //! Transfers and purchases: proposed by plans, then approved, picked, shipped, received or cancelled by people.
 
-use axum::{Json as Answer, extract::State, http::HeaderMap};
+use axum::{Json as Answer, extract::State, http::HeaderMap, response::Response};
 use harbinger_core::{ComponentId, DepotId, DeviceId, PartId, Timestamp};
 use harbinger_store::ledger::{
+    Connection,
     alerts::Order as Sequence,
     audit,
     orders::{self, Departure, Order, OrderFilter, OrderKind, OrderState, Receipt},
@@ -21,7 +22,10 @@ use crate::{
     idempotency,
     page::{Page, PageQuery},
     state::ApiState,
+    table::{Row, Shape},
 };
+
+mod steps;
 
 /// Why an order is wanted: a device whose component is likely to need the part.
 #[derive(Debug, Serialize, ToSchema)]
@@ -36,6 +40,8 @@ struct ReasonView {
     probability: f64,
     /// The prediction it comes from.
     prediction_id: Option<String>,
+    /// The work order that plans to replace it.
+    work_order_id: Option<String>,
 }
 
 /// A transfer between depots, or a purchase from the supplier.
@@ -100,6 +106,31 @@ struct OrderView {
     consumed: u32,
 }
 
+impl Row for OrderView {
+    /// The devices behind an order are not one value: they are left out.
+    const COLUMNS: &'static [&'static str] = &[
+        "order_id",
+        "kind",
+        "plan_id",
+        "part",
+        "from",
+        "to",
+        "quantity",
+        "state",
+        "worth",
+        "cost",
+        "proposed_at",
+        "approved_at",
+        "approved_by",
+        "shipped_at",
+        "due_at",
+        "received_at",
+        "received_quantity",
+        "cancelled_at",
+        "consumed",
+    ];
+}
+
 impl From<Order> for OrderView {
     fn from(row: Order) -> Self {
         let reason = |reason: orders::Reason| ReasonView {
@@ -107,6 +138,7 @@ impl From<Order> for OrderView {
             component: reason.component,
             probability: reason.probability.get(),
             prediction_id: reason.prediction_id,
+            work_order_id: reason.work_order_id,
         };
         Self {
             order_id: row.order_id,
@@ -158,7 +190,7 @@ struct OrderQuery {
 }
 
 /// What may be said with a step.
-#[derive(Debug, Default, Deserialize, ToSchema)]
+#[derive(Debug, Clone, Copy, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct OrderNote {
     /// Event time of the step; now unless told.
@@ -183,7 +215,9 @@ enum Rest {
     WrittenOff,
 }
 
-#[derive(Clone, Copy)]
+/// What happens to an order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
 enum Step {
     Approve,
     Pick,
@@ -197,7 +231,8 @@ async fn list_orders(
     caller: &Caller<Read>,
     kind: OrderKind,
     query: OrderQuery,
-) -> Result<Answer<Page<OrderView>>> {
+    shape: Shape,
+) -> Result<Response> {
     let states = super::words::<OrderState>(query.state.as_deref(), "state")?;
     let filter = OrderFilter { states, part: query.part, to: query.to, overdue: query.overdue };
     let page = PageQuery { limit: query.limit, cursor: query.cursor };
@@ -206,7 +241,7 @@ async fn list_orders(
     let (sequence, more) = (Sequence::NewestFirst, super::one_more(limit));
     let mut connection = state.ledger.read().await?;
     let rows = orders::list(&mut connection, &caller.tenant, kind, &filter, sequence, after.as_deref(), more).await?;
-    Ok(Answer(Page::of(rows, limit, kind.as_str(), |row| vec![row.order_id.clone()], OrderView::from)))
+    Ok(shape.answer(Page::of(rows, limit, kind.as_str(), |row| vec![row.order_id.clone()], OrderView::from)))
 }
 
 async fn get_order(
@@ -228,43 +263,58 @@ async fn take_step(
     request_key: Option<String>,
 ) -> Result<Answer<OrderView>> {
     uninterrupted(async move {
-        let tenant = &caller.tenant;
-        let at = note.at.unwrap_or_else(|| state.control.event_time(tenant));
         let mut tx = state.ledger.write().await?;
-        let order = match step {
-            Step::Approve => orders::approve(&mut tx, tenant, kind, &order_id, &caller.actor, at).await?,
-            Step::Pick => orders::pick(&mut tx, tenant, kind, &order_id, at).await?,
-            Step::Ship => {
-                let departure = Departure { serials: &note.serials, serials_from: state.serials_from };
-                orders::ship(&mut tx, tenant, kind, &order_id, departure, at).await?
-            }
-            Step::Receive => {
-                let rest_follows = note.rest == Some(Rest::Follows);
-                let (quantity, key) = (note.quantity, request_key.as_deref());
-                let receipt = Receipt { quantity, rest_follows, key, serials: &note.serials };
-                match orders::receive(&mut tx, tenant, kind, &order_id, receipt, at).await? {
-                    (Booked::Now, order) => order,
-                    // The same request again, after the answer to the first was lost: what it did is done and told.
-                    (Booked::Before, order) => return Ok(Answer(order.into())),
-                }
-            }
-            Step::Cancel => orders::cancel(&mut tx, tenant, kind, &order_id, at).await?,
-        };
-        let view = OrderView::from(order);
-        let came_in_part = matches!(step, Step::Receive) && view.received_at.is_none();
-        let what = if came_in_part { "partly_received" } else { view.state };
-        let event = format!("{}.{what}", view.kind);
-        let data = serde_json::json!(view);
-        state.alerts.publish(&mut tx, tenant, &event, &order_id, at, &data).await?;
-        let what = (caller.actor.as_str(), event.as_str(), order_id.as_str());
-        let detail =
-            serde_json::json!({ "at": at, "quantity": note.quantity, "rest": note.rest, "serials": note.serials });
-        audit::append(&mut tx, tenant, state.clock.now(), what, &detail).await?;
+        let (booked, view) =
+            step_in(&mut tx, &state, &caller, (kind, step), &order_id, (&note, request_key.as_deref())).await?;
+        if booked == Booked::Before {
+            // The same request again, after the answer to the first was lost: what it did is done and told.
+            return Ok(Answer(view));
+        }
         commit(tx).await?;
         state.changed();
         Ok(Answer(view))
     })
     .await
+}
+
+/// Takes a step and tells of it, in the caller's transaction. A receipt that was booked before under the same key changes nothing.
+async fn step_in(
+    tx: &mut Connection,
+    state: &ApiState,
+    caller: &Caller<Operate>,
+    (kind, step): (OrderKind, Step),
+    order_id: &str,
+    (note, key): (&OrderNote, Option<&str>),
+) -> Result<(Booked, OrderView)> {
+    let tenant = &caller.tenant;
+    let at = note.at.unwrap_or_else(|| state.control.event_time(tenant));
+    let order = match step {
+        Step::Approve => orders::approve(tx, tenant, kind, order_id, &caller.actor, at).await?,
+        Step::Pick => orders::pick(tx, tenant, kind, order_id, at).await?,
+        Step::Ship => {
+            let departure = Departure { serials: &note.serials, serials_from: state.serials_from };
+            orders::ship(tx, tenant, kind, order_id, departure, at).await?
+        }
+        Step::Receive => {
+            let rest_follows = note.rest == Some(Rest::Follows);
+            let receipt = Receipt { quantity: note.quantity, rest_follows, key, serials: &note.serials };
+            match orders::receive(tx, tenant, kind, order_id, receipt, at).await? {
+                (Booked::Now, order) => order,
+                (Booked::Before, order) => return Ok((Booked::Before, order.into())),
+            }
+        }
+        Step::Cancel => orders::cancel(tx, tenant, kind, order_id, at).await?,
+    };
+    let view = OrderView::from(order);
+    let came_in_part = step == Step::Receive && view.received_at.is_none();
+    let what = if came_in_part { "partly_received" } else { view.state };
+    let event = format!("{}.{what}", view.kind);
+    let data = serde_json::json!(view);
+    state.alerts.publish(tx, tenant, &event, order_id, at, &data).await?;
+    let what = (caller.actor.as_str(), event.as_str(), order_id);
+    let detail = serde_json::json!({ "at": at, "quantity": note.quantity, "rest": note.rest, "serials": note.serials });
+    audit::append(tx, tenant, state.clock.now(), what, &detail).await?;
+    Ok((Booked::Now, view))
 }
 
 /// The routes of one kind of order.
@@ -274,14 +324,15 @@ macro_rules! kind {
         #[doc = $list_words]
         #[utoipa::path(
             get, path = $list_path, tag = "orders", params(OrderQuery), security(("key" = ["read"])),
-            responses((status = 200, body = Page<OrderView>))
+            responses((status = 200, content((Page<OrderView> = "application/json"), (String = "text/csv"))))
         )]
         async fn $list(
             caller: Caller<Read>,
             State(state): State<ApiState>,
             Query(query): Query<OrderQuery>,
-        ) -> Result<Answer<Page<OrderView>>> {
-            list_orders(&state, &caller, OrderKind::$kind, query).await
+            shape: Shape,
+        ) -> Result<Response> {
+            list_orders(&state, &caller, OrderKind::$kind, query, shape).await
         }
 
         #[doc = $get_words]
@@ -357,4 +408,5 @@ pub(crate) fn routes() -> OpenApiRouter<ApiState> {
         .routes(routes!(ship_purchase))
         .routes(routes!(receive_purchase))
         .routes(routes!(cancel_purchase))
+        .merge(steps::routes())
 }

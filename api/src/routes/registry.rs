@@ -1,8 +1,9 @@
 //! The registry: hardware models, signals, components, parts, depots, lanes, contracts, devices; and a whole fleet at once.
 //!
-//! Every kind has the same routes: GET lists in order of key, POST writes a batch, all of it or nothing.
+//! Every kind has the same routes: GET lists in order of key, POST and PUT write a batch, all of it or nothing. All but devices
+//! are spoken in CSV too.
 
-use axum::{Json as Answer, extract::State};
+use axum::{Json as Answer, extract::State, response::Response};
 use harbinger_core::{TenantId, fleet};
 use harbinger_store::ledger::{self, registry, stock};
 use serde::Serialize;
@@ -17,6 +18,7 @@ use crate::{
     guard::uninterrupted,
     page::{Batch, Page, PageQuery, Written},
     state::ApiState,
+    table::{Rows, Shape},
     views::{
         ComponentView, ContractView, DepotView, DeviceView, FleetView, HardwareModelView, LaneView, PartView,
         SignalView,
@@ -48,85 +50,101 @@ async fn write_rows<R: registry::Record>(state: ApiState, caller: Caller<Operate
 
 /// The routes of one kind.
 macro_rules! kind {
-    ($path:literal, $tag:literal, $row:ty, $view:ident, $list:ident, $write:ident, $list_words:literal, $write_words:literal) => {
+    ($path:literal, $row:ty, $view:ident, $list:ident, $write:ident, $put:ident, $list_words:literal, $write_words:literal) => {
         #[doc = $list_words]
         #[utoipa::path(
-                    get, path = $path, tag = $tag, params(PageQuery), security(("key" = ["read"])),
-                    responses((status = 200, body = Page<$view>))
+                    get, path = $path, tag = "registry", params(PageQuery), security(("key" = ["read"])),
+                    responses((status = 200, content((Page<$view> = "application/json"), (String = "text/csv"))))
                 )]
         async fn $list(
             caller: Caller<Read>,
             State(state): State<ApiState>,
             Query(page): Query<PageQuery>,
-        ) -> Result<Answer<Page<$view>>> {
-            Ok(Answer(list_rows::<$row, $view>(&state, &caller.tenant, &page).await?))
+            shape: Shape,
+        ) -> Result<Response> {
+            Ok(shape.answer(list_rows::<$row, $view>(&state, &caller.tenant, &page).await?))
         }
 
         #[doc = $write_words]
         #[utoipa::path(
-                    post, path = $path, tag = $tag, request_body = Batch<$view>, security(("key" = ["operate"])),
+                    post, path = $path, tag = "registry", security(("key" = ["operate"])),
+                    request_body(content((Batch<$view> = "application/json"), (String = "text/csv"))),
                     responses((status = 200, body = Written))
                 )]
         async fn $write(
             caller: Caller<Operate>,
             State(state): State<ApiState>,
-            Json(batch): Json<Batch<$view>>,
+            Rows(rows): Rows<$view>,
         ) -> Result<Answer<Written>> {
-            let rows: Vec<$row> = batch.items.into_iter().map(Into::into).collect();
+            let rows: Vec<$row> = rows.into_iter().map(Into::into).collect();
             Ok(Answer(write_rows(state, caller, rows).await?))
+        }
+
+        #[doc = $write_words]
+        #[utoipa::path(
+                    put, path = $path, tag = "registry", security(("key" = ["operate"])),
+                    request_body(content((Batch<$view> = "application/json"), (String = "text/csv"))),
+                    responses((status = 200, body = Written))
+                )]
+        async fn $put(
+            caller: Caller<Operate>,
+            state: State<ApiState>,
+            rows: Rows<$view>,
+        ) -> Result<Answer<Written>> {
+            $write(caller, state, rows).await
         }
     };
 }
 
 kind!(
     "/hardware-models",
-    "registry",
     fleet::HardwareModel,
     HardwareModelView,
     list_hardware_models,
     write_hardware_models,
+    put_hardware_models,
     "Hardware models",
     "Write hardware models: new ones are added, known ones replaced"
 );
 kind!(
     "/signals",
-    "registry",
     fleet::SignalSpec,
     SignalView,
     list_signals,
     write_signals,
+    put_signals,
     "Signals of hardware models",
     "Write signals of hardware models"
 );
 kind!(
     "/components",
-    "registry",
     fleet::ComponentSlot,
     ComponentView,
     list_components,
     write_components,
+    put_components,
     "Component slots of hardware models and the parts that replace them",
     "Write component slots"
 );
-kind!("/parts", "registry", fleet::Part, PartView, list_parts, write_parts, "Spare parts", "Write spare parts");
-kind!("/depots", "registry", fleet::Depot, DepotView, list_depots, write_depots, "Depots", "Write depots");
+kind!("/parts", fleet::Part, PartView, list_parts, write_parts, put_parts, "Spare parts", "Write spare parts");
+kind!("/depots", fleet::Depot, DepotView, list_depots, write_depots, put_depots, "Depots", "Write depots");
 kind!(
     "/lanes",
-    "registry",
     fleet::Lane,
     LaneView,
     list_lanes,
     write_lanes,
+    put_lanes,
     "Ways between depots",
     "Write ways between depots"
 );
 kind!(
     "/contracts",
-    "registry",
     fleet::Contract,
     ContractView,
     list_contracts,
     write_contracts,
+    put_contracts,
     "Service contracts",
     "Write service contracts"
 );
@@ -237,13 +255,13 @@ async fn import_fleet(
 /// The routes of the registry.
 pub(crate) fn routes() -> OpenApiRouter<ApiState> {
     OpenApiRouter::new()
-        .routes(routes!(list_hardware_models, write_hardware_models))
-        .routes(routes!(list_signals, write_signals))
-        .routes(routes!(list_components, write_components))
-        .routes(routes!(list_parts, write_parts))
-        .routes(routes!(list_depots, write_depots))
-        .routes(routes!(list_lanes, write_lanes))
-        .routes(routes!(list_contracts, write_contracts))
+        .routes(routes!(list_hardware_models, write_hardware_models, put_hardware_models))
+        .routes(routes!(list_signals, write_signals, put_signals))
+        .routes(routes!(list_components, write_components, put_components))
+        .routes(routes!(list_parts, write_parts, put_parts))
+        .routes(routes!(list_depots, write_depots, put_depots))
+        .routes(routes!(list_lanes, write_lanes, put_lanes))
+        .routes(routes!(list_contracts, write_contracts, put_contracts))
         .routes(routes!(list_devices, write_devices))
         .routes(routes!(get_device))
         .routes(routes!(import_fleet))

@@ -1,6 +1,6 @@
 //! Stock on hand and the movements that explain it.
 
-use axum::{Json as Answer, extract::State};
+use axum::{Json as Answer, extract::State, response::Response};
 use harbinger_core::{
     DepotId, PartId, TenantId, Timestamp,
     fleet::{Depot, Part, StockLevel},
@@ -14,10 +14,11 @@ use super::commit;
 use crate::{
     auth::{Caller, Operate, Read},
     errors::{Code, Error, Result},
-    extract::{Json, Query},
+    extract::Query,
     guard::uninterrupted,
     page::{Batch, Page, PageQuery, Written},
     state::ApiState,
+    table::{Rows, Shape},
     views::StockView,
 };
 
@@ -49,13 +50,14 @@ impl StockQuery {
 /// Stock levels
 #[utoipa::path(
     get, path = "/stock", tag = "stock", params(StockQuery), security(("key" = ["read"])),
-    responses((status = 200, body = Page<StockView>))
+    responses((status = 200, content((Page<StockView> = "application/json"), (String = "text/csv"))))
 )]
 async fn list_stock(
     caller: Caller<Read>,
     State(state): State<ApiState>,
     Query(query): Query<StockQuery>,
-) -> Result<Answer<Page<StockView>>> {
+    shape: Shape,
+) -> Result<Response> {
     let (filter, page) = query.split();
     let limit = page.limit()?;
     let after = page.after("stock", 2)?;
@@ -66,20 +68,21 @@ async fn list_stock(
     let mut connection = state.ledger.read().await?;
     let rows = stock::list(&mut connection, &caller.tenant, &filter, after, super::one_more(limit)).await?;
     let key = |row: &StockLevel| vec![row.part.to_string(), row.depot.to_string()];
-    Ok(Answer(Page::of(rows, limit, "stock", key, StockView::from)))
+    Ok(shape.answer(Page::of(rows, limit, "stock", key, StockView::from)))
 }
 
 /// Set stock levels as another system tells them; the difference to what stood there is booked as a movement
 #[utoipa::path(
-    put, path = "/stock", tag = "stock", request_body = Batch<StockView>, security(("key" = ["operate"])),
+    put, path = "/stock", tag = "stock", security(("key" = ["operate"])),
+    request_body(content((Batch<StockView> = "application/json"), (String = "text/csv"))),
     responses((status = 200, body = Written))
 )]
 async fn set_stock(
     caller: Caller<Operate>,
     State(state): State<ApiState>,
-    Json(batch): Json<Batch<StockView>>,
+    Rows(rows): Rows<StockView>,
 ) -> Result<Answer<Written>> {
-    let levels: Vec<StockLevel> = batch.items.into_iter().map(Into::into).collect();
+    let levels: Vec<StockLevel> = rows.into_iter().map(Into::into).collect();
     uninterrupted(async move {
         let at = state.control.event_time(&caller.tenant);
         let mut tx = state.ledger.write().await?;
@@ -95,7 +98,7 @@ async fn set_stock(
     .await
 }
 
-/// Every part and depot of `levels` must be in the registry.
+/// Every part and depot of `levels` must be in the registry, and each pair come once: of two counts of one shelf none is right.
 pub(super) async fn check_names(connection: &mut Connection, tenant: &TenantId, levels: &[StockLevel]) -> Result<()> {
     let parts: Vec<Part> = registry::list(connection, tenant, None, usize::MAX).await?;
     let depots: Vec<Depot> = registry::list(connection, tenant, None, usize::MAX).await?;
@@ -104,7 +107,12 @@ pub(super) async fn check_names(connection: &mut Connection, tenant: &TenantId, 
     let missing = |what: &str, name: &str| {
         Error::new(Code::Conflict, format!("stock names {what} {name:?}, which does not exist"))
     };
+    let mut seen = std::collections::HashSet::with_capacity(levels.len());
     for level in levels {
+        if !seen.insert((&level.part, &level.depot)) {
+            let reason = format!("stock of part {:?} at depot {:?} comes twice: send it once", level.part, level.depot);
+            return Err(Error::unprocessable(reason));
+        }
         if !parts.contains(level.part.as_str()) {
             return Err(missing("part", level.part.as_str()));
         }

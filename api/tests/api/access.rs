@@ -46,6 +46,9 @@ fn body_for(method: &Method, path: &str) -> Option<Value> {
         ("POST", "/api/v1/fleet") | ("PATCH", _) => Some(json!({})),
         ("POST", "/api/v1/keys") => Some(json!({ "name": "k", "scopes": ["read"] })),
         ("POST", "/api/v1/models/onnx") => Some(json!({ "file_base64": "", "card": { "name": "acme-v1" } })),
+        ("POST", "/api/v1/work-orders") => {
+            Some(json!({ "device": "acme-d2", "component": "fan", "due_at": "2015-01-09T00:00:00Z" }))
+        }
         ("POST", "/api/v1/webhooks") => Some(json!({ "url": "https://example.com/" })),
         ("POST", "/api/v1/alerts/{alert_id}/close") => Some(json!({ "outcome": "confirmed" })),
         ("POST" | "PUT", path) if !path.contains('{') && path != "/api/v1/plan" && path != "/api/v1/models" => {

@@ -30,6 +30,7 @@ async fn everything_that_describes_a_device_goes_and_its_neighbour_stays() {
     }
     assert_eq!(world.get(&world.filled("/api/v1/predictions/{prediction_id}")).await.problem(404), "not-found");
     assert_eq!(world.get(&world.filled("/api/v1/alerts/{alert_id}")).await.problem(404), "not-found");
+    assert_eq!(world.get("/api/v1/work-orders").await.expect(200)["items"], json!([]));
     for path in ["/api/v1/events", "/api/v1/alerts", "/api/v1/telemetry"] {
         assert_eq!(world.get(path).await.expect(200)["items"], json!([]), "{path}");
     }

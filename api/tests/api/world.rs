@@ -29,6 +29,7 @@ use harbinger_store::{
         plans::{self, PlanRow},
         predictions::{self, Decision, Prediction, PredictionKey},
         returns::{self, Failed},
+        work_orders::{self, NewWorkOrder},
     },
     telemetry::{MemoryStore, SharedStore},
 };
@@ -261,6 +262,7 @@ impl World {
         world.keep_predictions().await;
         world.raise_an_alert().await;
         world.propose_orders().await;
+        world.plan_a_replacement().await;
         let quarantined = world.get("/api/v1/quarantine").await.expect(200);
         world.ids.insert("id", quarantined["items"][0]["id"].to_string());
         let keys = world.get("/api/v1/keys").await.expect(200);
@@ -377,6 +379,7 @@ impl World {
             component: "fan".parse().unwrap(),
             probability: Probability::new(0.8).unwrap(),
             prediction_id: self.ids.get("prediction_id").cloned(),
+            work_order_id: None,
         };
         let order = |from: Option<&str>, to: &str| NewOrder {
             part: "fan-part".parse().unwrap(),
@@ -411,6 +414,15 @@ impl World {
         tx.commit().await.unwrap();
         self.ids.insert("return", opened.swap_remove(0));
         self.ids.insert("repair", repair.unwrap().order_id);
+    }
+
+    async fn plan_a_replacement(&mut self) {
+        let mut tx = self.ledger.write().await.unwrap();
+        let (device, component) = ("acme-d1".parse().unwrap(), "fan".parse().unwrap());
+        let new = NewWorkOrder { device, component, due_at: at(NOW + 86_400_000), note: None };
+        let opened = work_orders::open(&mut tx, &tenant("acme"), &new, "acme", at(NOW)).await.unwrap();
+        tx.commit().await.unwrap();
+        self.ids.insert("work_order_id", opened.work_order_id);
     }
 
     pub(crate) fn key(&self, tenant: &'static str, scope: Scope) -> &str {

@@ -30,9 +30,11 @@ use harbinger_store::{
         registry,
         returns::{self, Failed},
         stock::Booked,
+        work_orders::{self, WorkOrder},
     },
     telemetry::SharedStore,
 };
+use serde_json::json;
 use tokio::sync::{mpsc, oneshot};
 
 use super::{conduct::Command, decisions::Basis, standing};
@@ -116,6 +118,18 @@ impl ServiceControl {
         let data = serde_json::json!(order);
         let told = self.alerts.publish(connection, tenant, "return.approved", &order.order_id, used.ts, &data).await;
         told.map_err(|error| ControlError::Failed { attempt: "tell of a return", source: Box::new(error) })?;
+        Ok(())
+    }
+
+    async fn tell_done(
+        &self,
+        connection: &mut Connection,
+        tenant: &TenantId,
+        done: &WorkOrder,
+    ) -> Result<(), ControlError> {
+        let (id, at, data) = (&done.work_order_id, done.done_at.unwrap_or(done.due_at), json!(done));
+        let told = self.alerts.publish(connection, tenant, "work_order.done", id, at, &data).await;
+        told.map_err(|error| ControlError::Failed { attempt: "tell of a work order", source: Box::new(error) })?;
         Ok(())
     }
 
@@ -242,6 +256,8 @@ impl Control for ServiceControl {
         }
         let foreseen = alert_rows::standing(connection, tenant).await?;
         for record in recent.iter().filter(|r| r.action == MaintenanceAction::Replaced) {
+            let planned =
+                work_orders::complete(connection, tenant, &record.device, &record.component, record.ts).await?;
             let predicted = foreseen.iter().any(|alert| {
                 alert.device == record.device && alert.component == record.component && alert.raised_at <= record.ts
             });
@@ -250,6 +266,10 @@ impl Control for ServiceControl {
                 if booked == Booked::Now {
                     self.return_failed(connection, tenant, &used).await?;
                 }
+            }
+            if let Some(done) = planned {
+                work_orders::share_out(connection, tenant, &done.part, &done.depot).await?;
+                self.tell_done(connection, tenant, &done).await?;
             }
         }
         let alerts = self.alerts.apply_maintenance(connection, tenant, &recent).await;

@@ -54,7 +54,7 @@ macro_rules! prediction {
     };
 }
 
-const RULES: [Rule; 18] = [
+const RULES: [Rule; 20] = [
     Rule {
         table: "stock",
         problem: "on_hand is not the sum of its movements",
@@ -136,6 +136,23 @@ const RULES: [Rule; 18] = [
         remedy: RESTORE,
         broken: "SELECT u.use_id FROM part_uses u LEFT JOIN transfers t ON t.transfer_id = u.transfer_id \
                  WHERE u.transfer_id IS NOT NULL AND t.transfer_id IS NULL",
+    },
+    Rule {
+        table: "work_orders",
+        problem: "its state is none of a work order, or its times and pieces do not fit its state",
+        remedy: "cancel it through the API, or restore a backup with harbinger restore",
+        broken: "SELECT work_order_id FROM work_orders WHERE state NOT IN ('open', 'done', 'cancelled') \
+                 OR (state = 'done' AND done_at IS NULL) OR (state = 'cancelled' AND cancelled_at IS NULL) \
+                 OR reserved < 0 OR reserved > quantity OR (state <> 'open' AND reserved <> 0)",
+    },
+    Rule {
+        table: "work_orders",
+        problem: "more pieces are reserved for work orders than lie on the shelf",
+        remedy: "count the shelf and import the level",
+        broken: "SELECT w.tenant || ', ' || w.part || ', ' || w.depot FROM (SELECT tenant, part, depot, \
+                 SUM(reserved) AS pieces FROM work_orders WHERE state = 'open' GROUP BY tenant, part, depot) w \
+                 LEFT JOIN stock s ON s.tenant = w.tenant AND s.part = w.part AND s.depot = w.depot \
+                 WHERE w.pieces > COALESCE(s.on_hand, 0)",
     },
     Rule {
         table: "statistical_models",
@@ -300,7 +317,7 @@ mod tests {
     use crate::ledger::Ledger;
 
     /// What a hand or a flipped bit may do, and the place that is named then.
-    const DAMAGES: [(&str, &str); 11] = [
+    const DAMAGES: [(&str, &str); 13] = [
         ("INSERT INTO stock VALUES ('acme', 'p', 'hub', 3, 0)", "stock (acme, p, hub)"),
         (
             "INSERT INTO stock_movements VALUES ('mov_1', 'acme', 0, 'p', 'hub', 3, 'import', 'r')",
@@ -328,6 +345,16 @@ mod tests {
             "returns (rep_1)",
         ),
         ("INSERT INTO pieces VALUES ('acme', 'p', 's1', 'order', 'trf_9', 0)", "pieces (acme, p, s1)"),
+        (
+            "INSERT INTO work_orders (work_order_id, tenant, device, component, part, depot, quantity, due_at, state, \
+             reserved, opened_at, opened_by) VALUES ('wko_1', 'acme', 'd', 'fan', 'p', 'hub', 1, 0, 'done', 0, 0, 'me')",
+            "work_orders (wko_1)",
+        ),
+        (
+            "INSERT INTO work_orders (work_order_id, tenant, device, component, part, depot, quantity, due_at, state, \
+             reserved, opened_at, opened_by) VALUES ('wko_1', 'acme', 'd', 'fan', 'p', 'hub', 1, 0, 'open', 1, 0, 'me')",
+            "work_orders (acme, p, hub)",
+        ),
         ("INSERT INTO plans VALUES ('plan_1', 'acme', 0, 0, '{\"a\":', 0)", "plans (plan_1)"),
         (
             "INSERT INTO alert_history VALUES ('acme', 'alr_1', 1, 0, 0, 'open', 'worker', NULL)",

@@ -1,8 +1,8 @@
 //! A device's right to be forgotten: what the ledger knows of it alone goes, what the tenant's books need stays.
 //!
-//! Gone are its registration, maintenance, predictions, those of shadow too, with what they were made from, alerts with their
-//! history, and what the feed and the outbox tell of those. Kept are stock movements, part uses, transfers, purchases, returns and
-//! repairs, pieces, plans and the audit record: what was bought, shipped and used remains true without the device.
+//! Gone are its registration, maintenance, work orders, predictions, those of shadow too, with what they were made from, alerts
+//! with their history, and what the feed and the outbox tell of those. Kept are stock movements, part uses, transfers, purchases,
+//! returns and repairs, pieces, plans and the audit record: what was bought, shipped and used remains true without the device.
 //!
 //! Telemetry lies in the other store, so an erasure is noted in the transaction that begins it, and the note goes when the other
 //! store is done: whoever starts after a crash finds it and goes on.
@@ -10,7 +10,7 @@
 use harbinger_core::{DeviceId, DeviceKey, TenantId, Timestamp};
 use sqlx::{AssertSqlSafe, Row as _};
 
-use super::{Connection, Error, column, predictions::PredictionKey, progress};
+use super::{Connection, Error, column, predictions::PredictionKey, progress, work_orders};
 
 /// What was erased, in rows.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -47,20 +47,28 @@ fn note(device: &DeviceId) -> String {
 /// [`Error::Database`], [`Error::Full`]; the caller then drops the transaction.
 pub async fn begin(connection: &mut Connection, key: &DeviceKey, at: Timestamp) -> Result<Erased, Error> {
     const ALERTS: &str = "(SELECT alert_id FROM alerts WHERE tenant = $1 AND device = $2)";
+    const WORK_ORDERS: &str = "(SELECT work_order_id FROM work_orders WHERE tenant = $1 AND device = $2)";
     let DeviceKey { tenant, device } = key;
     progress::set(connection, tenant, &note(device), at.millis()).await?;
     let decisions = erase_decisions(connection, tenant, device).await?;
-    let told = format!("DELETE FROM changes WHERE tenant = $1 AND (subject = $2 OR subject IN {ALERTS})");
+    let told = format!(
+        "DELETE FROM changes WHERE tenant = $1 AND (subject = $2 OR subject IN {ALERTS} OR subject IN {WORK_ORDERS})"
+    );
     run(connection, told, tenant, device.as_str()).await?;
-    let outbox = "DELETE FROM deliveries WHERE tenant = $1 AND event_type LIKE 'alert.%' AND body LIKE $2 ESCAPE '!'";
+    let outbox = "DELETE FROM deliveries WHERE tenant = $1 \
+        AND (event_type LIKE 'alert.%' OR event_type LIKE 'work!_order.%' ESCAPE '!') AND body LIKE $2 ESCAPE '!'";
     run(connection, outbox.to_owned(), tenant, &mention(device)).await?;
     let history = format!("DELETE FROM alert_history WHERE tenant = $1 AND alert_id IN {ALERTS}");
     run(connection, history, tenant, device.as_str()).await?;
-    let mut counts = [0; 5];
-    let tables = ["predictions", "alerts", "maintenance", "devices", "shadow_predictions"];
+    let planned = work_orders::open_of_device(connection, tenant, device).await?;
+    let mut counts = [0; 6];
+    let tables = ["predictions", "alerts", "maintenance", "devices", "shadow_predictions", "work_orders"];
     for (count, table) in counts.iter_mut().zip(tables) {
         let rows = format!("DELETE FROM {table} WHERE tenant = $1 AND device = $2");
         *count = run(connection, rows, tenant, device.as_str()).await?;
+    }
+    for order in planned {
+        work_orders::share_out(connection, tenant, &order.part, &order.depot).await?;
     }
     let [predictions, alerts, maintenance, ..] = counts;
     Ok(Erased { predictions, decisions, alerts, maintenance })
@@ -156,6 +164,7 @@ mod tests {
             ("2", "alert.raised", r#"{"data":{"device":"dx1"}}"#),
             ("3", "alert.raised", r#"{"data":{"device":"d_10"}}"#),
             ("4", "transfer.proposed", r#"{"data":{"reasons":[{"device":"d_1"}]}}"#),
+            ("5", "work_order.opened", r#"{"data":{"device":"d_1"}}"#),
         ];
         for (id, kind, body) in messages {
             sqlx::query(insert).bind(id).bind(kind).bind(body).execute(&mut *tx).await.unwrap();

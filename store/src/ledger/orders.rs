@@ -93,6 +93,9 @@ pub struct Reason {
     pub probability: Probability,
     /// The prediction it comes from, whose decision record holds the readings behind it; none where only age is known.
     pub prediction_id: Option<String>,
+    /// The work order that plans to replace it; none where it is only likely to fail.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub work_order_id: Option<String>,
 }
 
 /// An order.

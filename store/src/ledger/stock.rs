@@ -7,7 +7,7 @@ use harbinger_core::{DepotId, PartId, TenantId, Timestamp, fleet::StockLevel, id
 use serde::{Deserialize, Serialize};
 use sqlx::{Acquire, AssertSqlSafe, any::AnyRow};
 
-use super::{Connection, Error, column, words::words};
+use super::{Connection, Error, column, words::words, work_orders};
 
 /// Why pieces moved.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -91,10 +91,11 @@ pub struct StockFilter {
     pub depot: Option<DepotId>,
 }
 
-/// Books a movement and changes `on_hand` with it, once.
+/// Books a movement and changes `on_hand` with it, once, and shares out what is free among work orders.
 ///
 /// # Errors
-/// [`Error::Conflict`] where fewer pieces are there than would leave (nothing is booked then), [`Error::Database`].
+/// [`Error::Conflict`] where fewer pieces are there than would leave, or those that would be sent away are reserved (nothing is
+/// booked then), [`Error::Database`].
 pub async fn book(connection: &mut Connection, tenant: &TenantId, movement: NewMovement<'_>) -> Result<Booked, Error> {
     let mut step = connection.begin().await?;
     let written = sqlx::query(
@@ -115,14 +116,19 @@ pub async fn book(connection: &mut Connection, tenant: &TenantId, movement: NewM
         return Ok(Booked::Before);
     }
     make_level(&mut step, tenant, movement.part, movement.depot).await?;
+    let stays = match movement.kind {
+        MovementKind::Ship => work_orders::reserved_at(&mut step, tenant, movement.part, movement.depot).await?,
+        _ => 0,
+    };
     let changed = sqlx::query(
         "UPDATE stock SET on_hand = on_hand + $4 \
-         WHERE tenant = $1 AND part = $2 AND depot = $3 AND on_hand + $4 >= 0",
+         WHERE tenant = $1 AND part = $2 AND depot = $3 AND on_hand + $4 >= $5",
     )
     .bind(tenant.as_str())
     .bind(movement.part.as_str())
     .bind(movement.depot.as_str())
     .bind(movement.quantity)
+    .bind(i64::from(stays))
     .execute(&mut *step)
     .await?;
     if changed.rows_affected() == 0 {
@@ -130,13 +136,15 @@ pub async fn book(connection: &mut Connection, tenant: &TenantId, movement: NewM
         // Dropping the step undoes the movement row, even where the caller goes on with its transaction.
         return Err(Error::Conflict {
             reason: format!(
-                "{} pieces of part {:?} cannot leave depot {:?}, which has {there} on hand",
+                "{} pieces of part {:?} cannot leave depot {:?}, which has {there} on hand{}",
                 -movement.quantity,
                 movement.part.as_str(),
                 movement.depot.as_str(),
+                if stays == 0 { String::new() } else { format!(", {stays} of them reserved for work orders") },
             ),
         });
     }
+    work_orders::share_out(&mut step, tenant, movement.part, movement.depot).await?;
     step.commit().await?;
     Ok(Booked::Now)
 }

@@ -60,6 +60,8 @@ pub(super) const TABLES: &[Table] = &[
     table!(returns [order_id] tenant leg part from_depot to_depot quantity state cause opened_at shipped_at due_at
         received_at received_quantity cancelled_at overdue_told_at),
     table!(pieces [tenant part serial] place held_by since),
+    table!(work_orders [work_order_id] tenant device component part depot quantity due_at state reserved alert_id note
+        opened_at opened_by done_at cancelled_at),
     table!(statistical_models [tenant version] state trained_until trained_wall horizons summary),
     table!(predictions [tenant ts device component] probabilities score alarm rul_mean rul_p05 rul_p50 rul_p95
         top_signals model_version),

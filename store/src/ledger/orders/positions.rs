@@ -1,4 +1,4 @@
-//! What a plan counts with: stock, and what approved orders will do to it.
+//! What a plan counts with: stock, what approved orders will do to it, and what is kept for work orders.
 
 use std::collections::BTreeMap;
 
@@ -6,9 +6,9 @@ use harbinger_core::{DepotId, PartId, TenantId, Timestamp};
 use serde::Serialize;
 
 use super::{Connection, Error, OrderFilter, OrderKind, OrderState, Sequence, list};
-use crate::ledger::{column, stock};
+use crate::ledger::{column, stock, work_orders};
 
-/// Pieces of a part at a depot, and those that approved orders have spoken for.
+/// Pieces of a part at a depot, and those that approved orders and work orders have spoken for.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct Position {
     /// On the shelf.
@@ -17,7 +17,7 @@ pub struct Position {
     pub in_transit: u32,
     /// Approved to come here, picked perhaps, and not shipped yet.
     pub on_order: u32,
-    /// On the shelf, approved to leave, picked perhaps.
+    /// On the shelf, approved to leave, picked perhaps, or kept for work orders.
     pub reserved: u32,
 }
 
@@ -43,6 +43,9 @@ pub async fn positions(
                 positions.entry((order.part, from)).or_default().reserved += order.quantity;
             }
         }
+    }
+    for order in work_orders::all_open(connection, tenant).await? {
+        positions.entry((order.part, order.depot)).or_default().reserved += order.reserved;
     }
     positions.retain(|_, position| *position != Position::default());
     Ok(positions)

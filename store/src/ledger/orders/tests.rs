@@ -48,6 +48,7 @@ fn reason(device: &str) -> Reason {
         component: ComponentId::parse("fan1").unwrap(),
         probability: Probability::saturating(0.7),
         prediction_id: Some(format!("prd-{device}")),
+        work_order_id: None,
     }
 }
 
