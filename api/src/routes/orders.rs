@@ -190,7 +190,7 @@ struct OrderQuery {
 }
 
 /// What may be said with a step.
-#[derive(Debug, Clone, Copy, Default, Deserialize, ToSchema)]
+#[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct OrderNote {
     /// Event time of the step; now unless told.

@@ -8,7 +8,7 @@ use crate::{
     ledger::{
         erasure,
         fixture::on_both_engines,
-        orders::{self, NewOrder, OrderKind, PartUse},
+        orders::{self, Departure, NewOrder, OrderKind, PartUse, Receipt},
         stock::{Booked, adjust, import, level},
     },
 };
@@ -131,9 +131,9 @@ async fn pieces_are_kept_as_they_come_for_whoever_is_due_first(ledger: Ledger) {
     let proposed = orders::propose(&mut tx, &tenant(), "pln_1", at(1), &[wanted]).await.unwrap();
     let (kind, id) = (OrderKind::Purchase, proposed.added[0].order_id.as_str());
     orders::approve(&mut tx, &tenant(), kind, id, "me", at(1)).await.unwrap();
-    orders::ship(&mut tx, &tenant(), kind, id, at(1)).await.unwrap();
+    orders::ship(&mut tx, &tenant(), kind, id, Departure::default(), at(1)).await.unwrap();
     assert_eq!(reserved(&mut tx).await, by_device(&[("d1", 1), ("d2", 0)]));
-    orders::receive(&mut tx, &tenant(), kind, id, None, at(2)).await.unwrap();
+    orders::receive(&mut tx, &tenant(), kind, id, Receipt::default(), at(2)).await.unwrap();
     assert_eq!(reserved(&mut tx).await, by_device(&[("d1", 1), ("d2", 2)]), "d2 is due first");
     count_north(&mut tx, 9, "counted").await;
     assert_eq!(reserved(&mut tx).await, by_device(&[("d1", 2), ("d2", 2)]));
@@ -164,8 +164,8 @@ async fn what_is_reserved_cannot_be_sent_away(ledger: Ledger) {
     // The approved transfer has spoken for two of the three.
     assert_eq!(plan(&mut tx, "d1", 5).await.reserved, 1);
     orders::approve(&mut tx, &tenant(), kind, &one.order_id, "me", at(1)).await.unwrap();
-    orders::ship(&mut tx, &tenant(), kind, &two.order_id, at(2)).await.unwrap();
-    let refused = orders::ship(&mut tx, &tenant(), kind, &one.order_id, at(2)).await.unwrap_err();
+    orders::ship(&mut tx, &tenant(), kind, &two.order_id, Departure::default(), at(2)).await.unwrap();
+    let refused = orders::ship(&mut tx, &tenant(), kind, &one.order_id, Departure::default(), at(2)).await.unwrap_err();
     let reason = "1 pieces of part \"fan-part\" cannot leave depot \"north\", which has 1 on hand, 1 of them reserved for \
         work orders";
     assert_eq!(refused.to_string(), reason);
