@@ -3,11 +3,14 @@
 
 use std::{fmt::Write, path::Path, time::Duration};
 
+use harbinger_core::{Duration as Length, Timestamp, fleet::Device};
 use harbinger_tests::{
     http::Client,
     server::{SCOPES, Server, harbinger, harbinger_with, until},
 };
 use serde_json::{Value, json};
+
+use crate::fleet::Folder;
 
 /// A hub and two depots with lanes between them and back; north takes two fans a week, south has fans that nobody takes.
 fn bundle(weeks: u32) -> tempfile::TempDir {
@@ -97,13 +100,15 @@ fn plans_in_shadow_propose_nothing_and_failed_pieces_come_back() {
     let at_once = [("ORDERS__RETURN_WITHIN", "0s"), ("ORDERS__OVERDUE_AFTER", "0s")];
     let settings = [&[("ANALYTICS__EVERY", "6h"), ("PLAN__SHADOW", "true")], &at_once[..]].concat();
     let server = Server::start(data.path(), &settings).unwrap();
-    crate::fleet::replay(&server, &crate::fleet::small("acme", 1, 16), "acme");
+    let bundle = crate::fleet::small("acme", 1, 12);
+    crate::fleet::import(&server, &bundle, "acme");
     let client = server.client(&server.key("acme", SCOPES).unwrap());
-    plans_propose_nothing(&client);
-    failed_pieces_come_back(&client);
+    let as_of = plans_propose_nothing(&client);
+    failed_pieces_come_back(&client, &bundle, as_of);
 }
 
-fn plans_propose_nothing(client: &Client) {
+/// When the plan is for.
+fn plans_propose_nothing(client: &Client) -> Timestamp {
     let wants_something = || {
         let answer = client.get("/api/v1/plan")?;
         if answer.status != 200 {
@@ -123,13 +128,41 @@ fn plans_propose_nothing(client: &Client) {
         told["plans"].as_u64().unwrap() > 0 && told["sent"].as_u64().unwrap() + told["bought"].as_u64().unwrap() > 0,
         "{told}"
     );
+    text(&plan, "as_of").parse().unwrap()
 }
 
-/// A replacement has opened a return, which nobody sent: it is told of. It is sent, comes and is repaired, and lies on the hub's shelf.
-fn failed_pieces_come_back(client: &Client) {
-    let first = |path: &str| Ok(client.items(path)?.into_iter().next());
-    let overdue = until(Duration::from_secs(180), "a return that is overdue", || first("/api/v1/returns?overdue=true"));
+/// A replacement six days ago has opened a return, which nobody sent: it is told of as time goes on. It is sent, comes and is repaired,
+/// and lies on the hub's shelf.
+fn failed_pieces_come_back(client: &Client, bundle: &Folder, as_of: Timestamp) {
+    let fleet = &bundle.bundle.fleet;
+    let repairable = |part| fleet.parts.iter().any(|known| known.part == part && known.repairable);
+    let (device, slot) = fleet
+        .devices
+        .iter()
+        .find_map(|device| {
+            let slots = fleet.components.iter().filter(|slot| slot.model == device.model);
+            Some((device, slots.into_iter().find(|slot| repairable(slot.part.clone()))?))
+        })
+        .unwrap();
+    let replaced = json!({
+        "ts": as_of - Length::from_days(6), "device": device.device, "component": slot.component, "action": "replaced",
+        "reason": "failure"
+    });
+    client.post("/api/v1/maintenance", &json!({ "items": [replaced] })).unwrap().json().unwrap();
+    let later = |device: &Device| {
+        let signal = &fleet.signals.iter().find(|signal| signal.model == device.model).unwrap().signal;
+        let at = |hours: i64| as_of + Length::from_hours(hours);
+        let reading =
+            |hours| json!({"device": device.device, "ts": at(hours), "values": {signal.as_str(): 1.0}}).to_string();
+        [6, 12, 18].map(reading).join("\n")
+    };
+    let lines: Vec<String> = fleet.devices.iter().map(later).collect();
+    client.telemetry(&lines.join("\n")).unwrap().json().unwrap();
+    let overdue = until(Duration::from_secs(60), "a return that is overdue", || {
+        Ok(client.items("/api/v1/returns?overdue=true")?.into_iter().next())
+    });
     let overdue = overdue.unwrap();
+    assert_eq!((text(&overdue, "part"), text(&overdue, "from")), (slot.part.as_str(), device.depot.as_str()));
     let (id, part, hub) = (text(&overdue, "order_id"), text(&overdue, "part"), text(&overdue, "to"));
     let on_hand = || {
         let level = client.items(&format!("/api/v1/stock?part={part}&depot={hub}")).unwrap();
