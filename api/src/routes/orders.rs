@@ -128,6 +128,8 @@ impl Row for OrderView {
         "received_quantity",
         "cancelled_at",
         "consumed",
+        "picked_at",
+        "overdue_told_at",
     ];
 }
 

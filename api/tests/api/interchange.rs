@@ -37,10 +37,11 @@ async fn every_table_goes_out_and_comes_back_as_it_was() {
     for (list, first) in [
         (
             "parts",
-            "part,unit_cost,description,supplier_lead_days,repairable,repair_days,repair_yield,pack_size,minimum_order,successor",
+            "part,unit_cost,description,supplier_lead_days,repairable,repair_days,repair_yield,pack_size,minimum_order,successor,\
+             shelf_life_days",
         ),
-        ("depots", "depot,echelon,region,latitude,longitude,timezone"),
-        ("lanes", "from,to,days,days_p95,cost_per_piece,fixed_cost"),
+        ("depots", "depot,echelon,region,latitude,longitude,timezone,capacity"),
+        ("lanes", "from,to,days,days_p95,cost_per_piece,fixed_cost,capacity"),
         ("stock", "part,depot,on_hand,in_transit"),
         ("signals", "model,signal,unit,description,low_limit,high_limit"),
     ] {

@@ -11,6 +11,7 @@ use crate::ledger::{
     pieces::{self, Leaving},
     registry,
     stock::{self, MovementKind, NewMovement},
+    work_orders,
 };
 
 /// Approves a proposed order; `by` is a person or a policy.
@@ -134,7 +135,14 @@ pub async fn cancel(
     order_id: &str,
     at: Timestamp,
 ) -> Result<Order, Error> {
-    advance(connection, tenant, kind, order_id, OrderStep::Cancel, at).await
+    let mut step = connection.begin().await?;
+    let order = advance(&mut step, tenant, kind, order_id, OrderStep::Cancel, at).await?;
+    // Pieces that stay after all may be wanted for a work order.
+    if let Some(from) = &order.from {
+        work_orders::share_out(&mut step, tenant, &order.part, from).await?;
+    }
+    step.commit().await?;
+    Ok(order)
 }
 
 /// Moves an order to the state after `step`, if it is still in the state that was read.

@@ -17,6 +17,7 @@ on_both_engines!(
     one_is_open_a_slot_and_names_what_it_needs,
     pieces_are_kept_as_they_come_for_whoever_is_due_first,
     what_is_reserved_cannot_be_sent_away,
+    pieces_that_a_cancelled_transfer_leaves_are_reserved,
     a_replacement_takes_the_piece_that_was_kept_for_it,
     one_that_is_called_off_leaves_its_pieces_to_the_next,
 );
@@ -170,6 +171,27 @@ async fn what_is_reserved_cannot_be_sent_away(ledger: Ledger) {
         work orders";
     assert_eq!(refused.to_string(), reason);
     assert_eq!(level(&mut tx, &tenant(), &part(), &depot("north")).await.unwrap().on_hand, 1);
+}
+
+async fn pieces_that_a_cancelled_transfer_leaves_are_reserved(ledger: Ledger) {
+    let mut tx = ledger.write().await.unwrap();
+    stock_north(&mut tx, 3).await;
+    let wanted = NewOrder {
+        part: part(),
+        from: Some(depot("north")),
+        to: depot("hub"),
+        quantity: 2,
+        worth: 1.0,
+        cost: 1.0,
+        reasons: Vec::new(),
+    };
+    let proposed = orders::propose(&mut tx, &tenant(), "pln_1", at(1), &[wanted]).await.unwrap();
+    let (kind, id) = (OrderKind::Transfer, proposed.added[0].order_id.as_str());
+    orders::approve(&mut tx, &tenant(), kind, id, "me", at(1)).await.unwrap();
+    orders::pick(&mut tx, &tenant(), kind, id, at(1)).await.unwrap();
+    assert_eq!(plan(&mut tx, "d1", 5).await.reserved, 1);
+    orders::cancel(&mut tx, &tenant(), kind, id, at(2)).await.unwrap();
+    assert_eq!(reserved(&mut tx).await, by_device(&[("d1", 2)]));
 }
 
 async fn a_replacement_takes_the_piece_that_was_kept_for_it(ledger: Ledger) {
