@@ -4,7 +4,7 @@ use super::*;
 use crate::views::{DepotView, PartView, StockView};
 
 const PARTS: &str = "part,unit_cost,description,supplier_lead_days,repairable,repair_days,repair_yield,pack_size,\
-    minimum_order,successor";
+    minimum_order,successor,shelf_life_days";
 
 fn told<T: Row + DeserializeOwned>(table: &str) -> Vec<String> {
     match read::<T>(table.as_bytes()) {
@@ -17,11 +17,12 @@ fn told<T: Row + DeserializeOwned>(table: &str) -> Vec<String> {
 #[test]
 fn what_is_written_is_read_back() {
     let text = format!(
-        "{PARTS}\nfan,12.5,\"a \"\"fan\"\", 120 mm\nquiet\",30.0,true,2.5,0.9,4,8,fan-2\nbolt,0.1,,,false,,,,,\n"
+        "{PARTS}\nfan,12.5,\"a \"\"fan\"\", 120 mm\nquiet\",30.0,true,2.5,0.9,4,8,fan-2,730.5\nbolt,0.1,,,false,,,,,,\n"
     );
     let rows: Vec<PartView> = read(text.as_bytes()).unwrap();
     assert_eq!(rows[0].description.as_deref(), Some("a \"fan\", 120 mm\nquiet"));
     assert_eq!((rows[0].repairable, rows[0].pack_size, rows[1].pack_size), (true, Some(4), None));
+    assert_eq!((rows[0].shelf_life_days, rows[1].shelf_life_days), (Some(730.5), None));
     let written = csv_bytes(|out| {
         out.write_record(PartView::COLUMNS)?;
         rows.iter().try_for_each(|row| out.write_record(cells(row)))
