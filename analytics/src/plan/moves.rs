@@ -119,14 +119,13 @@ impl<'a> Group<'_, 'a> {
         let places: Vec<flow::Place<'_>> = cells
             .iter()
             .map(|priced| {
-                let is_hub = priced.is_hub;
                 // The hub's own devices compete for the pieces on its shelf, and what is on the way to it cannot be sent.
-                let position = if is_hub { i64::from(priced.movable) } else { priced.position };
+                let position = if priced.is_hub { i64::from(priced.movable) } else { priced.position };
                 flow::Place {
                     cell: Cell { demand: &priced.value.demand, cost: priced.value.cost, position, transport: 0.0 },
                     movable: priced.movable,
                     bound: u32::try_from(position - i64::from(priced.movable)).unwrap_or(0),
-                    keeps_for_nothing: is_hub,
+                    keeps_for_nothing: priced.is_hub,
                 }
             })
             .collect();
@@ -153,12 +152,13 @@ impl<'a> Group<'_, 'a> {
                     continue;
                 };
                 let in_place = giver.place == taker.place;
-                let way = match () {
-                    () if in_place => Some(0.0),
-                    // H holds the way from the hub there and back already; sending now costs nothing more.
-                    () if giver.is_hub => Some(0.0),
-                    () if giver.movable > 0 => self.lateral_cost(giver, taker),
-                    () => None,
+                // H holds the way from the hub there and back already; sending now costs nothing more.
+                let way = if in_place || giver.is_hub {
+                    Some(0.0)
+                } else if giver.movable > 0 {
+                    self.lateral_cost(giver, taker)
+                } else {
+                    None
                 };
                 lanes.extend(way.map(|cost| Lane { from, to, cost: cost + dearer, in_place }));
             }
