@@ -3,8 +3,9 @@
 //! A pure function of what is known at one instant: survival curves, stock, history of background demand, the network.
 //! Per part and depot it makes the law of demand over the time until the next decision could arrive, prices a piece too many
 //! and one too few, moves pieces where they are worth most, and orders what the system lacks. Parts are
-//! independent: they are planned in parallel and collected in order, so that the same input gives the same bytes. What they
-//! share is settled at the end: lanes whose fixed cost must pay, and the money for purchases.
+//! independent, but for those that replace one another, which are planned as one: they are planned in parallel and collected in order,
+//! so that the same input gives the same bytes. What they share is settled at the end: room in shipments and depots, lanes whose fixed
+//! cost must pay, and the money for purchases.
 //!
 //! **Invariant**: bad records are rejected and counted, never guessed at and never a reason to fail.
 //!
@@ -416,8 +417,9 @@ pub fn plan(input: &PlanInput<'_>) -> Plan {
     // Families come in order of their newest part.
     transfers.sort_by(|a, b| a.proposal.part.cmp(&b.proposal.part));
     cells.sort_by(|a, b| (&a.report.part, &a.report.depot).cmp(&(&b.report.part, &b.report.depot)));
-    let transfers = shared::pay_for_lanes(transfers, &network, &mut cells);
-    plan.transfers = shared::keep_to_capacity(transfers, input.fleet, &mut cells);
+    // What has no room does not pay for a lane.
+    shared::keep_to_capacity(&mut transfers, input.fleet, &mut cells);
+    plan.transfers = shared::pay_for_lanes(transfers, &network, &mut cells);
     plan.cells = cells.into_iter().map(|seen| seen.report).collect();
     plan.purchases = shared::keep_to_budget(purchases, input.options.purchase_budget);
     plan.data_quality = quality.finish(input.forecasts.len());

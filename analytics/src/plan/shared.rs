@@ -66,115 +66,121 @@ pub(super) fn pay_for_lanes(sent: Vec<Sent>, network: &Network<'_>, cells: &mut 
     if !waiting.contains(&true) {
         return sent.into_iter().map(|sent| sent.proposal).collect();
     }
-    let mut places: BTreeMap<(PartId, DepotId), usize> = BTreeMap::new();
-    for (place, Seen { report, .. }) in cells.iter().enumerate() {
-        places.insert((report.part.clone(), report.depot.clone()), place);
-    }
+    let places = places_of(cells);
     for (held, _) in sent.iter().zip(&waiting).filter(|(_, waits)| **waits) {
-        let TransferProposal { part, from, to, quantity, substitutes_for, .. } = &held.proposal;
-        let at = |part: &PartId, depot: &DepotId| places.get(&(part.clone(), depot.clone())).copied();
-        if let Some(place) = at(part, to) {
-            cells[place].report.sent -= quantity;
-            if substitutes_for.is_some() {
-                cells[place].report.substitutes -= quantity;
-            } else {
-                cells[place].report.verdict = Verdict::ShipmentWaits;
-            }
-            cells[place].reckon();
-        }
-        if let Some(place) = substitutes_for.as_ref().and_then(|served| at(served, to)) {
-            cells[place].report.substituted -= quantity;
-            cells[place].report.verdict = Verdict::ShipmentWaits;
-            cells[place].reckon();
-        }
-        if let Some(place) = at(part, from) {
-            cells[place].report.taken -= quantity;
-            cells[place].reckon();
-        }
+        let one = &held.proposal;
+        Touched::of(one, &places).stay(one, one.quantity, Verdict::ShipmentWaits, cells);
     }
     sent.into_iter().zip(waiting).filter(|(_, waits)| !waits).map(|(sent, _)| sent.proposal).collect()
 }
 
-/// Transfers that fit into the shipments of their lanes and the depots that they go to. What does not is left out piece by piece,
-/// the least worth first, and its cell says so. Pieces for which somebody waits are worth most and go last.
-pub(super) fn keep_to_capacity(
-    mut sent: Vec<TransferProposal>,
-    fleet: &Fleet,
-    cells: &mut [Seen],
-) -> Vec<TransferProposal> {
-    let lanes = fleet.lanes.iter().filter_map(|lane| Some(((&lane.from, &lane.to), i64::from(lane.capacity?))));
-    let lanes: BTreeMap<(&DepotId, &DepotId), i64> = lanes.collect();
-    let depots = fleet.depots.iter().filter_map(|depot| Some((&depot.depot, i64::from(depot.capacity?))));
-    let depots: BTreeMap<&DepotId, i64> = depots.collect();
-    if lanes.is_empty() && depots.is_empty() {
-        return sent;
+/// Leaves out of the transfers what does not fit into the shipments of their lanes and the depots that they go to: piece by piece, the
+/// least worth first, and its cell says so. Pieces for which somebody waits are worth most and go last.
+pub(super) fn keep_to_capacity(sent: &mut Vec<Sent>, fleet: &Fleet, cells: &mut [Seen]) {
+    let lanes = fleet.lanes.iter().filter_map(|lane| Some((lane, i64::from(lane.capacity?))));
+    let depots = fleet.depots.iter().filter_map(|depot| Some((depot, i64::from(depot.capacity?))));
+    let (mut lanes, mut depots) = (lanes.peekable(), depots.peekable());
+    if lanes.peek().is_none() && depots.peek().is_none() {
+        return;
     }
-    let places: BTreeMap<(PartId, DepotId), usize> = cells
-        .iter()
-        .enumerate()
-        .map(|(place, seen)| ((seen.report.part.clone(), seen.report.depot.clone()), place))
-        .collect();
-    for (&(from, to), &capacity) in &lanes {
-        let on_lane = |one: &TransferProposal| one.from == *from && one.to == *to;
-        leave_out(&mut sent, cells, &places, capacity, on_lane);
+    let places = places_of(cells);
+    for (lane, capacity) in lanes {
+        let meant = |one: &TransferProposal| one.from == lane.from && one.to == lane.to;
+        leave_out(sent, cells, &places, capacity, meant);
     }
-    for (&depot, &capacity) in &depots {
-        let pieces = |seen: &&Seen| seen.report.depot == *depot;
-        let here: i64 = cells.iter().filter(pieces).map(|seen| seen.report.position.max(0)).sum();
-        let leaving: i64 = cells.iter().filter(pieces).map(|seen| i64::from(seen.report.taken)).sum();
-        let arrives = |one: &TransferProposal| one.to == *depot && one.kind != TransferKind::Return;
-        leave_out(&mut sent, cells, &places, capacity - here + leaving, arrives);
+    for (depot, capacity) in depots {
+        let here = cells.iter().filter(|seen| seen.report.depot == depot.depot);
+        let stays: i64 = here.map(|seen| seen.report.position.max(0) - i64::from(seen.report.taken)).sum();
+        let meant = |one: &TransferProposal| one.to == depot.depot && one.kind != TransferKind::Return;
+        leave_out(sent, cells, &places, capacity - stays, meant);
     }
-    sent.retain(|one| one.quantity > 0);
-    sent
+    sent.retain(|one| one.proposal.quantity > 0);
+}
+
+/// Where the cell of each part and depot stands.
+fn places_of(cells: &[Seen]) -> BTreeMap<(PartId, DepotId), usize> {
+    let place = |(place, seen): (usize, &Seen)| ((seen.report.part.clone(), seen.report.depot.clone()), place);
+    cells.iter().enumerate().map(place).collect()
+}
+
+/// The cells that a transfer changes, by their places.
+#[derive(Clone, Copy)]
+struct Touched {
+    /// Whose devices it serves.
+    taker: Option<usize>,
+    /// Its part's shelf where it goes.
+    shelf: Option<usize>,
+    /// Its part's shelf where it leaves.
+    giver: Option<usize>,
+}
+
+impl Touched {
+    fn of(one: &TransferProposal, places: &BTreeMap<(PartId, DepotId), usize>) -> Self {
+        let at = |part: &PartId, depot: &DepotId| places.get(&(part.clone(), depot.clone())).copied();
+        Self {
+            taker: at(one.substitutes_for.as_ref().unwrap_or(&one.part), &one.to),
+            shelf: at(&one.part, &one.to),
+            giver: at(&one.part, &one.from),
+        }
+    }
+
+    /// So many pieces of the transfer stay where they are, for a reason.
+    fn stay(self, one: &TransferProposal, pieces: u32, why: Verdict, cells: &mut [Seen]) {
+        if let Some(shelf) = self.shelf {
+            cells[shelf].report.sent -= pieces;
+            if one.substitutes_for.is_some() {
+                cells[shelf].report.substitutes -= pieces;
+            }
+        }
+        if let Some(taker) = self.taker {
+            if one.substitutes_for.is_some() {
+                cells[taker].report.substituted -= pieces;
+            }
+            cells[taker].report.verdict = why;
+        }
+        if let Some(giver) = self.giver {
+            cells[giver].report.taken -= pieces;
+        }
+        for changed in [self.taker, self.shelf, self.giver].into_iter().flatten() {
+            cells[changed].reckon();
+        }
+    }
 }
 
 /// Leaves out pieces of the transfers that are meant until no more than `room` are left.
 fn leave_out(
-    sent: &mut [TransferProposal],
+    sent: &mut [Sent],
     cells: &mut [Seen],
     places: &BTreeMap<(PartId, DepotId), usize>,
     room: i64,
     is_meant: impl Fn(&TransferProposal) -> bool,
 ) {
-    let served = |one: &TransferProposal| one.substitutes_for.clone().unwrap_or_else(|| one.part.clone());
-    let at = |part: PartId, depot: &DepotId| places.get(&(part, depot.clone())).copied();
-    let mut pieces: i64 = sent.iter().filter(|one| is_meant(one)).map(|one| i64::from(one.quantity)).sum();
+    let mut meant: Vec<(&mut TransferProposal, Touched)> = sent
+        .iter_mut()
+        .map(|one| &mut one.proposal)
+        .filter(|one| is_meant(one))
+        .map(|one| {
+            let touched = Touched::of(one, places);
+            (one, touched)
+        })
+        .collect();
+    let mut pieces: i64 = meant.iter().map(|(one, _)| i64::from(one.quantity)).sum();
     while pieces > room.max(0) {
-        let worth = |one: &TransferProposal| at(served(one), &one.to).map_or(0.0, |place| cells[place].gain_of_last());
-        let meant = sent.iter().enumerate().filter(|(_, one)| one.quantity > 0 && is_meant(one));
-        let least = meant.map(|(place, one)| (place, worth(one))).min_by(|a, b| a.1.total_cmp(&b.1));
+        let worth = |touched: &Touched| touched.taker.map_or(0.0, |taker| cells[taker].gain_of_last());
+        let left = meant.iter().enumerate().filter(|(_, (one, _))| one.quantity > 0);
+        let least = left.map(|(place, (_, touched))| (place, worth(touched))).min_by(|a, b| a.1.total_cmp(&b.1));
         let Some((place, worth)) = least else { return };
-        let one = &mut sent[place];
-        let (taker, shelf, giver) =
-            (at(served(one), &one.to), at(one.part.clone(), &one.to), at(one.part.clone(), &one.from));
+        let (one, touched) = &mut meant[place];
         let piece = one.cost / f64::from(one.quantity);
         // A piece from next door stays where it is worth something, and its way costs nothing.
-        let stays = giver.filter(|_| one.kind == TransferKind::Lateral);
+        let stays = touched.giver.filter(|_| one.kind == TransferKind::Lateral);
         let saved = worth - stays.map_or(0.0, |giver| cells[giver].report.worth_of_next + piece);
+        touched.stay(one, 1, Verdict::NoRoom, cells);
         one.quantity -= 1;
         one.cost -= piece;
         one.worth -= saved;
         one.cost_if_sent += saved;
         pieces -= 1;
-        if let Some(shelf) = shelf {
-            cells[shelf].report.sent -= 1;
-        }
-        if let Some(taker) = taker {
-            if one.substitutes_for.is_some() {
-                cells[taker].report.substituted -= 1;
-            }
-            cells[taker].report.verdict = Verdict::NoRoom;
-        }
-        if let Some(shelf) = shelf.filter(|_| one.substitutes_for.is_some()) {
-            cells[shelf].report.substitutes -= 1;
-        }
-        if let Some(giver) = giver {
-            cells[giver].report.taken -= 1;
-        }
-        for changed in [taker, shelf, giver].into_iter().flatten() {
-            cells[changed].reckon();
-        }
     }
 }
 

@@ -6,7 +6,7 @@
 use harbinger_core::{ComponentId, DeviceId, Probability, TenantId, Timestamp};
 use sqlx::{AssertSqlSafe, Row, any::AnyRow};
 
-use super::{Connection, Error, column};
+use super::{Connection, Error, column, words::in_states};
 
 mod model;
 
@@ -218,12 +218,8 @@ pub async fn list(
     if let Some(after) = after {
         condition(&mut sql, &format!("alert_id {beyond}"), after);
     }
-    if !filter.states.is_empty() {
-        // The words are our own constants, never a caller's text.
-        let words: Vec<String> = filter.states.iter().map(|state| format!("'{state}'")).collect();
-        sql += &format!(" AND state IN ({})", words.join(", "));
-    }
-    sql += &format!(" ORDER BY alert_id {direction} LIMIT ${}", texts.len() + 2);
+    let states = in_states(&filter.states);
+    sql += &format!(" {states} ORDER BY alert_id {direction} LIMIT ${}", texts.len() + 2);
     let mut query = sqlx::query(AssertSqlSafe(sql)).bind(tenant.as_str());
     for text in texts {
         query = query.bind(text);

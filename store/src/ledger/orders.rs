@@ -8,7 +8,12 @@ use harbinger_core::{ComponentId, DepotId, DeviceId, PartId, Probability, Tenant
 use serde::{Deserialize, Serialize};
 use sqlx::{AssertSqlSafe, any::AnyRow};
 
-use super::{Connection, Error, alerts::Order as Sequence, column, words::words};
+use super::{
+    Connection, Error,
+    alerts::Order as Sequence,
+    column,
+    words::{in_states, words},
+};
 
 mod life;
 mod overdue;
@@ -20,6 +25,7 @@ mod uses;
 
 pub use life::{OrderState, OrderStep};
 pub use overdue::chase;
+pub(super) use overdue::mark_overdue;
 pub use positions::{Position, positions, received_since};
 pub use proposals::{NewOrder, Proposed, propose};
 pub(super) use receipts::order_of;
@@ -203,9 +209,8 @@ pub async fn list(
         Sequence::OldestFirst => (">", "ASC"),
     };
     let id = kind.id_column();
-    // The words are our own constants, never a caller's text; empty texts stand for "no bound".
-    let words: Vec<String> = filter.states.iter().map(|state| format!("'{state}'")).collect();
-    let states = if words.is_empty() { String::new() } else { format!("AND state IN ({})", words.join(", ")) };
+    // Empty texts stand for "no bound".
+    let states = in_states(&filter.states);
     let overdue = match filter.overdue {
         None => "",
         Some(true) => "AND (state = 'shipped' AND overdue_told_at IS NOT NULL)",

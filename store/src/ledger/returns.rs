@@ -12,7 +12,13 @@ use harbinger_core::{DepotId, PartId, TenantId, Timestamp};
 use serde::{Deserialize, Serialize};
 use sqlx::{AssertSqlSafe, any::AnyRow};
 
-use super::{Connection, Error, alerts::Order as Sequence, column, orders::OrderState, words::words};
+use super::{
+    Connection, Error,
+    alerts::Order as Sequence,
+    column,
+    orders::OrderState,
+    words::{in_states, words},
+};
 
 mod opening;
 mod steps;
@@ -133,9 +139,8 @@ pub async fn list(
         Sequence::NewestFirst => ("<", "DESC"),
         Sequence::OldestFirst => (">", "ASC"),
     };
-    // The words are our own constants, never a caller's text; empty texts stand for "no bound".
-    let words: Vec<String> = filter.states.iter().map(|state| format!("'{state}'")).collect();
-    let states = if words.is_empty() { String::new() } else { format!("AND state IN ({})", words.join(", ")) };
+    // Empty texts stand for "no bound".
+    let states = in_states(&filter.states);
     let overdue = match filter.overdue {
         None => "",
         Some(true) => "AND (state IN ('approved', 'shipped') AND overdue_told_at IS NOT NULL)",

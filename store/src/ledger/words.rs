@@ -29,3 +29,9 @@ macro_rules! words {
     };
 }
 pub(super) use words;
+
+/// `AND state IN (...)` for the states that are wanted; nothing where all are. The words are our own constants, never a caller's text.
+pub(super) fn in_states<S: std::fmt::Display>(states: &[S]) -> String {
+    let words: Vec<String> = states.iter().map(|state| format!("'{state}'")).collect();
+    if words.is_empty() { String::new() } else { format!("AND state IN ({})", words.join(", ")) }
+}

@@ -18,7 +18,7 @@ use super::{
     Connection, Error,
     alerts::{self, AlertFilter, AlertState, Order as Sequence},
     column, registry,
-    words::words,
+    words::{in_states, words},
 };
 
 mod reservations;
@@ -280,9 +280,8 @@ pub async fn list(
     before: Option<&str>,
     limit: u32,
 ) -> Result<Vec<WorkOrder>, Error> {
-    // The words are our own constants, never a caller's text; empty texts stand for "no bound".
-    let words: Vec<String> = filter.states.iter().map(|state| format!("'{state}'")).collect();
-    let states = if words.is_empty() { String::new() } else { format!("AND state IN ({})", words.join(", ")) };
+    // Empty texts stand for "no bound".
+    let states = in_states(&filter.states);
     let rows = sqlx::query(AssertSqlSafe(format!(
         "SELECT {COLUMNS} FROM work_orders WHERE tenant = $1 AND ($2 = '' OR device = $2) \
          AND ($3 = '' OR work_order_id < $3) {states} ORDER BY work_order_id DESC LIMIT $4"

@@ -148,7 +148,13 @@ fn failed_pieces_come_back(client: &Client, bundle: &Folder, as_of: Timestamp) {
         "ts": as_of - Length::from_days(6), "device": device.device, "component": slot.component, "action": "replaced",
         "reason": "failure"
     });
+    // The replacement was planned, and ends its work order.
+    let planned = json!({ "device": device.device, "component": slot.component, "due_at": as_of });
+    let opened = client.post("/api/v1/work-orders", &planned).unwrap().json().unwrap();
+    assert_eq!((text(&opened, "state"), text(&opened, "part")), ("open", slot.part.as_str()));
     client.post("/api/v1/maintenance", &json!({ "items": [replaced] })).unwrap().json().unwrap();
+    let done = client.get(&format!("/api/v1/work-orders/{}", text(&opened, "work_order_id"))).unwrap().json().unwrap();
+    assert_eq!((text(&done, "state"), &done["reserved"]), ("done", &json!(0)));
     let later = |device: &Device| {
         let signal = &fleet.signals.iter().find(|signal| signal.model == device.model).unwrap().signal;
         let at = |hours: i64| as_of + Length::from_hours(hours);

@@ -7,6 +7,7 @@ use sqlx::Acquire;
 
 use super::{Connection, Error, Leg, OrderState, ReturnOrder, get, opening};
 use crate::ledger::{
+    orders::mark_overdue,
     pieces::{self, Arriving, Leaving, Place},
     stock::{self, MovementKind, NewMovement},
 };
@@ -134,23 +135,12 @@ pub async fn chase(
     at: Timestamp,
 ) -> Result<Vec<ReturnOrder>, Error> {
     let mut step = connection.begin().await?;
-    let late: Vec<(String,)> = sqlx::query_as(
-        "SELECT order_id FROM returns WHERE tenant = $1 AND leg = $2 AND state IN ('approved', 'shipped') \
-         AND due_at <= $3 AND overdue_told_at IS NULL ORDER BY due_at, order_id",
-    )
-    .bind(tenant.as_str())
-    .bind(leg.as_str())
-    .bind(due_by.millis())
-    .fetch_all(&mut *step)
-    .await?;
-    let mut told = Vec::with_capacity(late.len());
-    for (order_id,) in late {
-        sqlx::query("UPDATE returns SET overdue_told_at = $3 WHERE order_id = $1 AND tenant = $2")
-            .bind(&order_id)
-            .bind(tenant.as_str())
-            .bind(at.millis())
-            .execute(&mut *step)
-            .await?;
+    let open = match leg {
+        Leg::Return => "leg = 'return' AND state IN ('approved', 'shipped')",
+        Leg::Repair => "leg = 'repair' AND state = 'shipped'",
+    };
+    let mut told = Vec::new();
+    for order_id in mark_overdue(&mut step, tenant, ("returns", "order_id", open), due_by, at).await? {
         told.push(get(&mut step, tenant, leg, &order_id).await?);
     }
     step.commit().await?;
