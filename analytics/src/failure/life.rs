@@ -5,6 +5,10 @@
 //! with what came, apart for each range of predictions, since errors near the end are small and far from it large (split
 //! conformal prediction with Mondrian categories: Vovk, Gammerman and Shafer 2005, section 4.5; out-of-fold as in Barber et
 //! al. 2021, *Predictive inference with the jackknife+*).
+//!
+//! Of a device that still works, or that left before it failed, the last rows have no label, and those that have are too often of
+//! the short-lived. Each labelled row counts for those that were lost like it: by the inverse of the probability to be watched as long as
+//! its label is (Robins and Rotnitzky 1992).
 
 use harbinger_core::{Duration, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -16,11 +20,14 @@ use wear::Wear;
 use crate::{
     boosting::{Boosting, BoostingOptions, Objective, Table},
     features::{Feature, FeatureSpace, Known},
+    lifetime::{KaplanMeier, Lifetime},
     survival::RemainingLife,
 };
 
-/// Share of the rows whose remaining life must be known: else those that are would be a choice of the short-lived.
-const KNOWN_SHARE: f64 = 0.9;
+/// Share of the rows whose remaining life must be known: else too few stand for too many.
+const KNOWN_SHARE: f64 = 0.5;
+/// Most rows that one row counts for.
+const MOST_WEIGHT: f64 = 20.0;
 /// Held-out rows that a range of predictions must have to say how wide its interval is.
 const ROWS_IN_RANGE: usize = 200;
 /// Most ranges of predictions.
@@ -35,8 +42,48 @@ pub(super) struct LifeRow<'a> {
     pub features: &'a [f64],
     /// Hours to the failure, at most the cap.
     pub hours: f64,
+    /// How many rows it counts for, itself and those like it whose device was not watched long enough.
+    pub weight: f64,
     /// The fold of its device.
     pub fold: usize,
+}
+
+/// What is known of the remaining life at a row.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) enum Remaining {
+    /// Hours to the failure, at most the cap.
+    Known(f64),
+    /// At least so many hours: nobody watched the device for longer.
+    AtLeast(f64),
+}
+
+impl Remaining {
+    /// The hours, where they are known.
+    pub(super) fn known(self) -> Option<f64> {
+        match self {
+            Self::Known(hours) => Some(hours),
+            Self::AtLeast(_) => None,
+        }
+    }
+}
+
+/// For how many rows one counts whose remaining life is known to be so many hours.
+pub(super) struct Weights(KaplanMeier);
+
+impl Weights {
+    /// By how long devices were watched after each of the rows.
+    pub(super) fn of(lives: &[Remaining]) -> Option<Self> {
+        let watched = lives.iter().filter_map(|life| match *life {
+            Remaining::Known(hours) => (hours > 0.0).then(|| Lifetime::from_new(hours, false)),
+            Remaining::AtLeast(hours) => (hours > 0.0).then(|| Lifetime::from_new(hours, true)),
+        });
+        KaplanMeier::new(&watched.collect::<Vec<_>>()).ok().map(Self)
+    }
+
+    /// The weight of a row.
+    pub(super) fn of_row(&self, hours: f64) -> f64 {
+        (1.0 / self.0.survival(hours)).min(MOST_WEIGHT)
+    }
 }
 
 /// What is learnt of remaining life.
@@ -114,8 +161,8 @@ fn options(rows: usize) -> BoostingOptions {
 
 impl LifeModel {
     /// Whether so many lives are known that a model of them would be one.
-    pub(super) fn can_learn(lives: &[Option<f64>]) -> bool {
-        let known = lives.iter().flatten().count();
+    pub(super) fn can_learn(lives: &[Remaining]) -> bool {
+        let known = lives.iter().filter(|life| life.known().is_some()).count();
         known as f64 >= KNOWN_SHARE * lives.len() as f64 && known >= ROWS_IN_RANGE
     }
 
@@ -126,27 +173,24 @@ impl LifeModel {
             return None;
         }
         let options = BoostingOptions { seed, ..options(rows.len()) };
-        let ones = vec![1.0; rows.len()];
-        let columns = |used: &dyn Fn(usize) -> bool| -> (Vec<&[f64]>, Vec<f64>) {
-            rows.iter().filter(|row| used(row.fold)).map(|row| (row.features, row.hours)).unzip()
-        };
-        let mut pairs: Vec<(f64, f64)> = Vec::with_capacity(rows.len());
+        let mut pairs: Vec<Told> = Vec::with_capacity(rows.len());
         let mut trees = 0;
         for fold in 0..folds {
-            let (inside, outside) = (columns(&|other| other != fold), columns(&|other| other == fold));
-            let held_out = Table { rows: &outside.0, labels: &outside.1, weights: &ones[..outside.0.len()] };
-            let learnt = Table { rows: &inside.0, labels: &inside.1, weights: &ones[..inside.0.len()] };
-            let fitted = Boosting::fit(learnt, Some(held_out), &[], &options).ok()?;
+            let (learnt, held_out) =
+                (Columns::of(rows, |other| other != fold), Columns::of(rows, |other| other == fold));
+            let fitted = Boosting::fit(learnt.table(), Some(held_out.table()), &[], &options).ok()?;
             trees += fitted.trees();
-            pairs.extend(fitted.scores(&outside.0).into_iter().zip(outside.1.iter().copied()));
+            let came = held_out.labels.iter().zip(&held_out.weights);
+            let told = fitted.scores(&held_out.rows).into_iter().zip(came);
+            pairs.extend(told.map(|(predicted, (&came, &weight))| Told { predicted, came, weight }));
         }
         // As many trees as were best on devices not seen.
         let options = BoostingOptions { trees: trees.div_ceil(folds).max(1), ..options };
-        let (all, hours) = columns(&|_| true);
+        let all = Columns::of(rows, |_| true);
         let fits: Option<Vec<Boosting>> = (0..FITS)
             .map(|fit| {
                 let options = BoostingOptions { seed: seed.wrapping_add(fit), ..options.clone() };
-                Boosting::fit(Table { rows: &all, labels: &hours, weights: &ones }, None, &[], &options).ok()
+                Boosting::fit(all.table(), None, &[], &options).ok()
             })
             .collect();
         Some(Self { inputs, fits: fits?, ranges: ranges(pairs, cap.hours()) })
@@ -187,32 +231,87 @@ impl LifeModel {
     }
 }
 
+/// Rows as trees take them.
+struct Columns<'a> {
+    rows: Vec<&'a [f64]>,
+    labels: Vec<f64>,
+    weights: Vec<f64>,
+}
+
+impl<'a> Columns<'a> {
+    fn of(rows: &[LifeRow<'a>], used: impl Fn(usize) -> bool) -> Self {
+        let used: Vec<&LifeRow<'a>> = rows.iter().filter(|row| used(row.fold)).collect();
+        Self {
+            rows: used.iter().map(|row| row.features).collect(),
+            labels: used.iter().map(|row| row.hours).collect(),
+            weights: used.iter().map(|row| row.weight).collect(),
+        }
+    }
+
+    fn table(&self) -> Table<'_> {
+        Table { rows: &self.rows, labels: &self.labels, weights: &self.weights }
+    }
+}
+
+/// What was predicted of a device that the trees had not seen, and what came, in hours.
+#[derive(Debug, Clone, Copy)]
+struct Told {
+    predicted: f64,
+    came: f64,
+    weight: f64,
+}
+
 /// Cuts predictions into ranges of about as many rows each, and takes the quantiles of what came less what was predicted.
 ///
 /// A life at the cap is at least as long: to the upper quantile it is longer than any prediction.
-fn ranges(mut pairs: Vec<(f64, f64)>, cap: f64) -> Vec<Range> {
-    pairs.sort_by(|a, b| a.0.total_cmp(&b.0));
+fn ranges(mut pairs: Vec<Told>, cap: f64) -> Vec<Range> {
+    pairs.sort_by(|a, b| a.predicted.total_cmp(&b.predicted));
     let count = (pairs.len() / ROWS_IN_RANGE).clamp(1, RANGES_MAX);
     let cut = |part: usize| part * pairs.len() / count;
     (0..count)
         .map(|part| {
             let inside = &pairs[cut(part)..cut(part + 1)];
-            let sorted = |residual: &dyn Fn(&(f64, f64)) -> f64| {
-                let mut residuals: Vec<f64> = inside.iter().map(residual).collect();
-                residuals.sort_by(f64::total_cmp);
+            let sorted = |residual: &dyn Fn(&Told) -> f64| {
+                let mut residuals: Vec<(f64, f64)> = inside.iter().map(|told| (residual(told), told.weight)).collect();
+                residuals.sort_by(|a, b| a.0.total_cmp(&b.0));
                 residuals
             };
-            let least = sorted(&|(predicted, came)| came - predicted);
-            let most = sorted(&|(predicted, came)| if *came >= cap { cap } else { came - predicted });
-            // The finite-sample quantile of conformal prediction: one row more than there are, at the outer side.
-            let rows = inside.len();
-            let at = |residuals: &[f64], rank: f64| residuals[(rank as usize).clamp(1, rows) - 1];
-            let whole = (rows + 1) as f64;
-            let upto = inside.last().map_or(0.0, |last| last.0);
-            let low = at(&least, (0.05 * whole).floor());
-            Range { upto, low, middle: at(&least, 0.5 * whole), high: at(&most, (0.95 * whole).ceil()) }
+            let least = sorted(&|told| told.came - told.predicted);
+            let most = sorted(&|told| if told.came >= cap { cap } else { told.came - told.predicted });
+            let upto = inside.last().map_or(0.0, |last| last.predicted);
+            let (low, middle, high) = (lower(&least, 0.05), lower(&least, 0.5), upper(&most, 0.95));
+            Range { upto, low, middle, high }
         })
         .collect()
+}
+
+/// The weight until which a share of sorted numbers goes. As in conformal prediction one row more than there are counts, at the
+/// outer side.
+fn weight_until(sorted: &[(f64, f64)], share: f64) -> f64 {
+    let all: f64 = sorted.iter().map(|(_, weight)| weight).sum();
+    share * (all + all / sorted.len() as f64)
+}
+
+/// The last of sorted numbers, each with its weight, that the share reaches; else the first.
+fn lower(sorted: &[(f64, f64)], share: f64) -> f64 {
+    let until = weight_until(sorted, share);
+    let mut sum = 0.0;
+    let reached = sorted.iter().take_while(|(_, weight)| {
+        sum += weight;
+        sum <= until
+    });
+    reached.last().or(sorted.first()).map_or(0.0, |(number, _)| *number)
+}
+
+/// The first of sorted numbers, each with its weight, that reaches the share; else the last.
+fn upper(sorted: &[(f64, f64)], share: f64) -> f64 {
+    let until = weight_until(sorted, share);
+    let mut sum = 0.0;
+    let reaches = sorted.iter().find(|(_, weight)| {
+        sum += weight;
+        sum >= until
+    });
+    reaches.or(sorted.last()).map_or(0.0, |(number, _)| *number)
 }
 
 #[cfg(test)]
@@ -243,8 +342,10 @@ mod tests {
     fn learn(rows: &[(Vec<f64>, f64, usize)]) -> LifeModel {
         let row = |(features, hours, device): &'_ (Vec<f64>, f64, usize)| (features.clone(), *hours, device % 5);
         let owned: Vec<(Vec<f64>, f64, usize)> = rows.iter().map(row).collect();
-        let rows: Vec<LifeRow<'_>> =
-            owned.iter().map(|(features, hours, fold)| LifeRow { features, hours: *hours, fold: *fold }).collect();
+        let rows: Vec<LifeRow<'_>> = owned
+            .iter()
+            .map(|(features, hours, fold)| LifeRow { features, hours: *hours, weight: 1.0, fold: *fold })
+            .collect();
         let inputs = Inputs { wear: None, others: vec![0, 1, 2] };
         LifeModel::fit(inputs, &rows, CAP, 1).unwrap()
     }
@@ -269,9 +370,40 @@ mod tests {
 
     #[test]
     fn what_is_not_known_of_most_is_not_learnt() {
-        let known = |count: usize| (0..1_000).map(|n| (n < count).then_some(5.0)).collect::<Vec<_>>();
-        assert!(LifeModel::can_learn(&known(950)) && !LifeModel::can_learn(&known(800)));
-        assert!(!LifeModel::can_learn(&[Some(1.0); 10]));
+        let life = |is_known| if is_known { Remaining::Known(5.0) } else { Remaining::AtLeast(5.0) };
+        let known = |count: usize| (0..1_000).map(|n| life(n < count)).collect::<Vec<_>>();
+        assert!(LifeModel::can_learn(&known(550)) && !LifeModel::can_learn(&known(450)));
+        assert!(!LifeModel::can_learn(&[Remaining::Known(1.0); 10]));
+    }
+
+    /// Devices leave at random, and nobody knows when those would have failed: rows that count for them have the mean of all.
+    #[test]
+    fn rows_count_for_those_that_were_lost() {
+        let mut random = ChaCha8Rng::seed_from_u64(5);
+        let (mut truth, mut lives) = (0.0, Vec::new());
+        for _ in 0..20_000 {
+            let (life, watched): (f64, f64) = (random.random_range(1.0..100.0), random.random_range(10.0..150.0));
+            truth += life / 20_000.0;
+            lives.push(if life <= watched { Remaining::Known(life) } else { Remaining::AtLeast(watched) });
+        }
+        let weights = Weights::of(&lives).unwrap();
+        let known: Vec<f64> = lives.iter().filter_map(|life| life.known()).collect();
+        let plain = known.iter().sum::<f64>() / known.len() as f64;
+        let (sum, weight) = known
+            .iter()
+            .map(|&hours| (hours * weights.of_row(hours), weights.of_row(hours)))
+            .fold((0.0, 0.0), |(sum, all), (hours, weight)| (sum + hours, all + weight));
+        assert!(plain < 0.92 * truth, "{plain} of {truth}: the long-lived are lost more often");
+        assert!((sum / weight - truth).abs() < 0.02 * truth, "{} of {truth}", sum / weight);
+        assert!(Weights::of(&[Remaining::Known(3.0)]).unwrap().of_row(3.0) == 1.0);
+    }
+
+    #[test]
+    fn quantiles_are_those_of_conformal_prediction_and_count_weights() {
+        let plain: Vec<(f64, f64)> = (1..=19).map(|n| (f64::from(n), 1.0)).collect();
+        assert_eq!((lower(&plain, 0.05), lower(&plain, 0.5), upper(&plain, 0.95)), (1.0, 10.0, 19.0));
+        let twice: Vec<(f64, f64)> = plain.iter().map(|&(n, _)| (n, if n > 10.0 { 2.0 } else { 1.0 })).collect();
+        assert_eq!((lower(&twice, 0.5), upper(&twice, 0.5)), (12.0, 13.0));
     }
 
     #[test]

@@ -25,7 +25,7 @@ use super::{
     kind_of, kinds,
     lead::{in_time, part_lead_time},
     life::{
-        Inputs, LifeModel, LifeRow,
+        Inputs, LifeModel, LifeRow, Remaining, Weights,
         wear::{Seen, Wear},
     },
     model::{ComponentModel, FORMAT, Family, HorizonModel, Kind, Model, Ranker},
@@ -490,27 +490,36 @@ impl FamilyJob<'_> {
         let until = self.options.until;
         let most = LIFE_CELLS / space.width().max(1);
         let rows = all_rows(self.subjects, members, component, self.every, until, most);
-        let hours = |row: &Row| match next_failure(self.subjects[row.subject].history, component, row.t, until) {
-            Some(failed) => Some(failed.hours_since(row.t).min(cap.hours())),
+        let remaining = |row: &Row| match next_failure(self.subjects[row.subject].history, component, row.t, until) {
+            Some(failed) => Remaining::Known(failed.hours_since(row.t).min(cap.hours())),
             None => {
-                let seen = self.subjects[row.subject].observed.map(|observed| observed.until.min(until));
-                seen.is_some_and(|seen| row.t + cap <= seen).then_some(cap.hours())
+                let seen = self.subjects[row.subject].observed.map_or(row.t, |observed| observed.until.min(until));
+                let watched = seen.hours_since(row.t);
+                if watched >= cap.hours() { Remaining::Known(cap.hours()) } else { Remaining::AtLeast(watched) }
             }
         };
-        let lives: Vec<Option<f64>> = rows.iter().map(hours).collect();
+        let lives: Vec<Remaining> = rows.iter().map(remaining).collect();
         if !LifeModel::can_learn(&lives) {
             return None;
         }
-        let known = rows.into_iter().zip(lives).filter_map(|(row, hours)| Some((row, hours?)));
+        let weights = Weights::of(&lives)?;
+        let known = rows.into_iter().zip(lives).filter_map(|(row, life)| Some((row, life.known()?)));
         let (mut rows, lives): (Vec<Row>, Vec<f64>) = known.unzip();
         fill(&mut rows, self.subjects, component, space, cohorts);
         let seen = rows.iter().zip(&lives);
         let seen = seen.map(|(row, &hours)| Seen { features: &row.features, device: row.subject, hours });
         let inputs = Inputs::new(space, Wear::fit(space, &seen.collect::<Vec<_>>()));
         tell(&mut rows, self.subjects, &inputs, space, cohorts);
-        let rows = rows.iter().zip(lives);
-        let rows: Vec<LifeRow<'_>> =
-            rows.map(|(row, hours)| LifeRow { features: &row.features, hours, fold: folds[&row.subject] }).collect();
+        let rows: Vec<LifeRow<'_>> = rows
+            .iter()
+            .zip(lives)
+            .map(|(row, hours)| LifeRow {
+                features: &row.features,
+                hours,
+                weight: weights.of_row(hours),
+                fold: folds[&row.subject],
+            })
+            .collect();
         LifeModel::fit(inputs, &rows, cap, self.options.seed)
     }
 
