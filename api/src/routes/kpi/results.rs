@@ -8,7 +8,7 @@ use utoipa::ToSchema;
 /// What a manager of service parts is judged by. Costs and values are at today's cost of a piece.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct ResultsView {
-    /// What groups are: none, month, region or class.
+    /// What groups are: none, tenant, month, region or class.
     by: &'static str,
     /// The first instant of the span of which anything is known; null without any.
     #[schema(value_type = Option<String>, format = DateTime)]
@@ -16,14 +16,14 @@ pub(super) struct ResultsView {
     /// The end of the span, or event time if that is earlier; null where nothing is known.
     #[schema(value_type = Option<String>, format = DateTime)]
     to: Option<Timestamp>,
-    /// One for the whole, or one for each month, region or class.
+    /// One for the whole or the tenant, or one for each month, region or class.
     groups: Vec<GroupView>,
 }
 
 /// Results of a group.
 #[derive(Debug, Serialize, ToSchema)]
 struct GroupView {
-    /// A month such as 2026-01, in UTC; a region, null for depots without one; or a class of parts, AX to CZ: A is what makes up the
+    /// The tenant; a month such as 2026-01, in UTC; a region, null for depots without one; or a class of parts, AX to CZ: A is what makes up the
     /// first 80 % of the value of use in the span, B what makes up the next 15 %, C the rest; X is a coefficient of variation of monthly
     /// use of at most 0.5, Y of at most 1, Z more, or not known for want of two whole months. Null for the whole.
     group: Option<String>,

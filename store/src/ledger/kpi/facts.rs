@@ -94,6 +94,8 @@ impl Expected {
 /// Everything that the results of a span are reckoned from.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Facts {
+    /// Whose they are.
+    pub tenant: TenantId,
     /// The span that was asked for.
     pub range: TimeRange,
     /// Event time up to which is known what happened: the tenant's, or that of the last use if it is later.
@@ -143,6 +145,7 @@ impl Facts {
         let long = TimeRange { from: range.from.min(now - YEAR), to: Timestamp::MAX };
         let latest = plans::latest(connection, tenant).await?;
         Ok(Self {
+            tenant: tenant.clone(),
             range,
             now,
             uses,

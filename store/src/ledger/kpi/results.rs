@@ -1,10 +1,10 @@
-//! Results of a span: how replacements were served, what stock cost, whether plans came true; as a whole or by month, region or
-//! class of parts.
+//! Results of a span: how replacements were served, what stock cost, whether plans came true; as a whole or by tenant, month, region
+//! or class of parts.
 
 use std::collections::{BTreeMap, HashMap};
 
 use harbinger_core::{
-    DepotId, Duration, PartId, TimeRange, Timestamp,
+    DepotId, Duration, PartId, TenantId, TimeRange, Timestamp,
     calendar::{CalendarUnit, Step, Zone},
 };
 
@@ -18,6 +18,8 @@ use crate::ledger::words::words;
 pub enum By {
     /// The whole.
     Whole,
+    /// The whole, named after the tenant, so that results of several can be put together.
+    Tenant,
     /// Each month, as UTC counts them.
     Month,
     /// Each region of depots: that of the depot that serves the device, holds the piece or gets it.
@@ -26,7 +28,7 @@ pub enum By {
     Class,
 }
 
-words!(By, "a grouping", Whole = "none", Month = "month", Region = "region", Class = "class");
+words!(By, "a grouping", Whole = "none", Tenant = "tenant", Month = "month", Region = "region", Class = "class");
 
 /// Results of a span.
 #[derive(Debug, Clone, PartialEq)]
@@ -40,7 +42,7 @@ pub struct Results {
 /// Results of a group.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Group {
-    /// `2026-01`, a region, or a class such as `AX`; `None` for the whole and for depots without a region.
+    /// A tenant, `2026-01`, a region, or a class such as `AX`; `None` for the whole and for depots without a region.
     pub name: Option<String>,
     /// Replacements that were foreseen.
     pub predicted: Service,
@@ -91,6 +93,7 @@ fn known(facts: &Facts) -> Option<TimeRange> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Key<'a> {
     Whole,
+    Tenant(&'a TenantId),
     Month(Timestamp),
     Region(Option<&'a str>),
     Class(Class),
@@ -100,6 +103,7 @@ impl Key<'_> {
     fn name(self) -> Option<String> {
         match self {
             Self::Whole => None,
+            Self::Tenant(tenant) => Some(tenant.to_string()),
             // 2026-01-01T00:00:00Z begins with the month.
             Self::Month(from) => from.to_string().get(..7).map(str::to_owned),
             Self::Region(region) => region.map(str::to_owned),
@@ -111,6 +115,7 @@ impl Key<'_> {
 /// Which group a row belongs to.
 struct Grouping<'a> {
     by: By,
+    tenant: &'a TenantId,
     months: Vec<TimeRange>,
     regions: HashMap<&'a DepotId, Option<&'a str>>,
     classes: HashMap<&'a PartId, Class>,
@@ -128,13 +133,14 @@ impl<'a> Grouping<'a> {
             }
             _ => HashMap::new(),
         };
-        Self { by, months, regions, classes }
+        Self { by, tenant: &facts.tenant, months, regions, classes }
     }
 
     /// The group of what happened at `ts` with a part at a depot; `None` for a time or a part that has none.
     fn key(&self, ts: Timestamp, part: &PartId, depot: &DepotId) -> Option<Key<'a>> {
         match self.by {
             By::Whole => Some(Key::Whole),
+            By::Tenant => Some(Key::Tenant(self.tenant)),
             By::Month => {
                 let place = self.months.partition_point(|month| month.to <= ts);
                 self.months.get(place).filter(|month| month.contains(ts)).map(|month| Key::Month(month.from))
@@ -148,6 +154,7 @@ impl<'a> Grouping<'a> {
     fn empty_groups(&self) -> BTreeMap<Key<'a>, Group> {
         let keys: Vec<Key<'a>> = match self.by {
             By::Whole => vec![Key::Whole],
+            By::Tenant => vec![Key::Tenant(self.tenant)],
             By::Month => self.months.iter().map(|month| Key::Month(month.from)).collect(),
             By::Region => self.regions.values().copied().map(Key::Region).collect(),
             By::Class => self.classes.values().copied().map(Key::Class).collect(),

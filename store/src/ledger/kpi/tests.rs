@@ -153,6 +153,7 @@ async fn what_no_plan_says_is_left_out(ledger: Ledger) {
 /// What the tests below begin with: two parts, no rows.
 fn empty(range: TimeRange, now: i64) -> Facts {
     Facts {
+        tenant: "acme".parse().unwrap(),
         range,
         now: day(now),
         uses: Vec::new(),
@@ -194,6 +195,9 @@ fn months_have_stock_of_their_own_and_no_dead_stock() {
     assert_eq!((january.forecast.windows, february.forecast.windows), (1, 0));
     assert_eq!((january.churn.moved, february.churn.moved), (0, 2));
     let whole = results(&facts, By::Whole);
+    let mut of_tenant = results(&facts, By::Tenant);
+    assert_eq!(of_tenant.groups[0].name.take().as_deref(), Some("acme"));
+    assert_eq!(of_tenant, whole);
     assert_eq!(whole.groups[0].dead, Some(DeadStock { pieces: 0, value: 0.0 }));
 }
 
