@@ -2,15 +2,21 @@
 
 use axum::{Json as Answer, extract::State};
 use harbinger_core::{ComponentId, DepotId, DeviceId, PartId, Timestamp};
-use harbinger_store::ledger::orders::{self, UseFilter, Used};
+use harbinger_store::ledger::{
+    audit,
+    orders::{self, UseFilter, Used},
+    pieces,
+};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
+use super::commit;
 use crate::{
-    auth::{Caller, Read},
+    auth::{Caller, Operate, Read},
     errors::Result,
-    extract::Query,
+    extract::{Json, Path, Query},
+    guard::uninterrupted,
     page::{Page, PageQuery},
     state::ApiState,
 };
@@ -96,7 +102,39 @@ async fn list_part_uses(
     Ok(Answer(Page::of(rows, limit, "part-uses", |row| vec![row.use_id.clone()], PartUseView::from)))
 }
 
-/// The route of uses.
+/// Pieces by their serial.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct Serials {
+    /// As many as the use took, or fewer.
+    serials: Vec<String>,
+}
+
+/// Name the pieces that went into the device, as far as they are known; what was named of this use before is replaced
+#[utoipa::path(
+    put, path = "/part-uses/{use_id}/serials", tag = "stock", params(("use_id" = String, Path)), request_body = Serials,
+    security(("key" = ["operate"])), responses((status = 200, body = PartUseView))
+)]
+async fn name_pieces(
+    caller: Caller<Operate>,
+    State(state): State<ApiState>,
+    Path(use_id): Path<String>,
+    Json(Serials { serials }): Json<Serials>,
+) -> Result<Answer<PartUseView>> {
+    uninterrupted(async move {
+        let tenant = &caller.tenant;
+        let mut tx = state.ledger.write().await?;
+        pieces::install(&mut tx, tenant, &use_id, &serials).await?;
+        let used = orders::get_use(&mut tx, tenant, &use_id).await?;
+        let what = (caller.actor.as_str(), "part_use.serials", use_id.as_str());
+        audit::append(&mut tx, tenant, state.clock.now(), what, &serde_json::json!({ "serials": serials })).await?;
+        commit(tx).await?;
+        Ok(Answer(used.into()))
+    })
+    .await
+}
+
+/// The routes of uses.
 pub(crate) fn routes() -> OpenApiRouter<ApiState> {
-    OpenApiRouter::new().routes(routes!(list_part_uses))
+    OpenApiRouter::new().routes(routes!(list_part_uses)).routes(routes!(name_pieces))
 }

@@ -1,7 +1,7 @@
 //! Pieces that are known by their serial, and where each is.
 
 use axum::{Json as Answer, extract::State};
-use harbinger_core::{DepotId, PartId, Timestamp};
+use harbinger_core::{DepotId, DeviceId, PartId, Timestamp};
 use harbinger_store::ledger::pieces::{self, Piece, PieceFilter, Place};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
@@ -23,12 +23,16 @@ struct PieceView {
     part: PartId,
     /// Its serial, unique within the part.
     serial: String,
-    /// `depot` (on the shelf, or in a device since), `order` (on the way, or in repair) or `gone` (lost, written off, condemned).
+    /// `depot` (on the shelf, or in a device since, where the use did not name it), `device`, `order` (on the way, or in repair) or `gone`
+    /// (lost, written off, condemned).
     #[schema(example = "depot")]
     place: &'static str,
     /// The depot; null where it is at none.
     #[schema(value_type = Option<String>)]
     depot: Option<DepotId>,
+    /// The device; null where it is in none.
+    #[schema(value_type = Option<String>)]
+    device: Option<DeviceId>,
     /// The transfer, purchase, return or repair that it is with; null where it is with none.
     order_id: Option<String>,
     /// Since when.
@@ -38,12 +42,13 @@ struct PieceView {
 
 impl From<Piece> for PieceView {
     fn from(row: Piece) -> Self {
-        let (place, depot, order_id) = match row.place {
-            Place::Depot(depot) => ("depot", Some(depot), None),
-            Place::Order(order_id) => ("order", None, Some(order_id)),
-            Place::Gone => ("gone", None, None),
+        let (place, depot, device, order_id) = match row.place {
+            Place::Depot(depot) => ("depot", Some(depot), None, None),
+            Place::Device(device) => ("device", None, Some(device), None),
+            Place::Order(order_id) => ("order", None, None, Some(order_id)),
+            Place::Gone => ("gone", None, None, None),
         };
-        Self { part: row.part, serial: row.serial, place, depot, order_id, since: row.at }
+        Self { part: row.part, serial: row.serial, place, depot, device, order_id, since: row.at }
     }
 }
 
@@ -57,6 +62,9 @@ struct PieceQuery {
     part: Option<PartId>,
     /// Only with this serial.
     serial: Option<String>,
+    /// Only those in this device.
+    #[param(value_type = Option<String>)]
+    device: Option<DeviceId>,
     /// Items of a page: 1 to 10,000, 100 unless told.
     #[param(minimum = 1, maximum = 10000, default = 100)]
     limit: Option<usize>,
@@ -64,7 +72,7 @@ struct PieceQuery {
     cursor: Option<String>,
 }
 
-/// Pieces that orders have named by their serial, in order of part and serial
+/// Pieces that orders and uses have named by their serial, in order of part and serial
 #[utoipa::path(
     get, path = "/pieces", tag = "stock", params(PieceQuery), security(("key" = ["read"])),
     responses((status = 200, body = Page<PieceView>))
@@ -74,7 +82,7 @@ async fn list_pieces(
     State(state): State<ApiState>,
     Query(query): Query<PieceQuery>,
 ) -> Result<Answer<Page<PieceView>>> {
-    let filter = PieceFilter { part: query.part, serial: query.serial };
+    let filter = PieceFilter { part: query.part, serial: query.serial, device: query.device };
     let page = PageQuery { limit: query.limit, cursor: query.cursor };
     let limit = page.limit()?;
     let after = page.after("pieces", 2)?;

@@ -46,6 +46,7 @@ fn body_for(method: &Method, path: &str) -> Option<Value> {
         ("POST", "/api/v1/fleet") | ("PATCH", _) => Some(json!({})),
         ("POST", "/api/v1/keys") => Some(json!({ "name": "k", "scopes": ["read"] })),
         ("POST", "/api/v1/models/onnx") => Some(json!({ "file_base64": "", "card": { "name": "acme-v1" } })),
+        ("PUT", "/api/v1/part-uses/{use_id}/serials") => Some(json!({ "serials": ["acme-s9"] })),
         ("POST", "/api/v1/work-orders") => {
             Some(json!({ "device": "acme-d2", "component": "fan", "due_at": "2015-01-09T00:00:00Z" }))
         }
@@ -67,7 +68,8 @@ async fn status(world: &World, method: &Method, path: &str, key: Option<&str>) -
 #[tokio::test]
 async fn every_operation_asks_for_its_scope_and_answers_whoever_has_it() {
     for (method, path, scope) in operations() {
-        let world = World::new().await;
+        let mut world = World::new().await;
+        world.use_a_piece().await;
         let what = format!("{method} {path}");
         let Some(required) = scope else {
             assert_eq!(status(&world, &method, &path, None).await, 200, "{what} is open");
@@ -96,7 +98,8 @@ async fn every_operation_asks_for_its_scope_and_answers_whoever_has_it() {
 /// Globex holds the mightiest key and knows acme's ids: it finds nothing of acme, and changes nothing.
 #[tokio::test]
 async fn no_tenant_sees_changes_or_guesses_what_belongs_to_another() {
-    let world = World::new().await;
+    let mut world = World::new().await;
+    world.use_a_piece().await;
     let key = world.key("globex", Scope::Admin);
     for (method, path, scope) in operations() {
         if scope.is_none() || path == "/api/v1/stream" {

@@ -160,7 +160,7 @@ async fn a_failed_piece_goes_to_the_hub_is_repaired_and_lies_on_its_shelf() {
 
 #[tokio::test]
 async fn a_serial_is_at_one_place_and_who_names_it_elsewhere_is_told_where() {
-    let world = World::new().await;
+    let mut world = World::new().await;
     let path = world.filled("/api/v1/transfers/{order_id}");
     world.post(&format!("{path}/approve"), json!({})).await.expect(200);
     let in_repair = world.post(&format!("{path}/ship"), json!({ "serials": ["acme-s1", "s2"] })).await;
@@ -174,6 +174,17 @@ async fn a_serial_is_at_one_place_and_who_names_it_elsewhere_is_told_where() {
     world.post(&format!("{path}/receive"), part).await.expect(200);
     let piece = world.get(s2).await.expect(200)["items"][0].clone();
     assert_eq!((&piece["depot"], &piece["order_id"]), (&json!("acme-north"), &Value::Null));
+    // It goes into a device, and is asked for by the device.
+    world.use_a_piece().await;
+    let serials = world.filled("/api/v1/part-uses/{use_id}/serials");
+    let name = |serial: &str| {
+        let body = json!({ "serials": [serial] });
+        world.send(request(Method::PUT, &serials, Some(world.key("acme", Scope::Operate)), Some(body)))
+    };
+    name("acme-s1").await.problem(409);
+    name("s2").await.expect(200);
+    let inside = world.get("/api/v1/pieces?device=acme-d1").await.expect(200)["items"][0].clone();
+    assert_eq!((&inside["serial"], &inside["place"], &inside["depot"]), (&json!("s2"), &json!("device"), &Value::Null));
     let serials: Vec<Value> =
         world.walk("/api/v1/pieces", 1).await.iter().map(|piece| piece["serial"].clone()).collect();
     assert_eq!(serials, ["acme-s1", "s2", "s3"]);

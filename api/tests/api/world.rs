@@ -25,7 +25,7 @@ use harbinger_store::{
         Connection,
         keys::{self, NewKey, Scope},
         models::{self, Model},
-        orders::{self, NewOrder, Reason},
+        orders::{self, NewOrder, PartUse, Reason},
         plans::{self, PlanRow},
         predictions::{self, Decision, Prediction, PredictionKey},
         returns::{self, Failed},
@@ -268,6 +268,7 @@ impl World {
         let keys = world.get("/api/v1/keys").await.expect(200);
         world.ids.insert("key_id", keys["items"][0]["key_id"].as_str().unwrap().to_owned());
         world.ids.insert("code", "not-found".to_owned());
+        world.ids.insert("use_id", "use_none".to_owned());
         world.ids.insert("device", "acme-d1".to_owned());
         world.ids.insert("name", "device".to_owned());
         world
@@ -414,6 +415,23 @@ impl World {
         tx.commit().await.unwrap();
         self.ids.insert("return", opened.swap_remove(0));
         self.ids.insert("repair", repair.unwrap().order_id);
+    }
+
+    /// A replacement that took a piece.
+    pub(crate) async fn use_a_piece(&mut self) {
+        let wanted = PartUse {
+            ts: at(NOW),
+            device: "acme-d1".parse().unwrap(),
+            component: "fan".parse().unwrap(),
+            part: "fan-part".parse().unwrap(),
+            depot: "acme-north".parse().unwrap(),
+            quantity: 1,
+            predicted: false,
+        };
+        let mut tx = self.ledger.write().await.unwrap();
+        let (_, used) = orders::use_part(&mut tx, &tenant("acme"), &wanted).await.unwrap();
+        tx.commit().await.unwrap();
+        self.ids.insert("use_id", used.use_id);
     }
 
     async fn plan_a_replacement(&mut self) {

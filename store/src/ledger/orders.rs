@@ -32,7 +32,7 @@ pub(super) use receipts::order_of;
 pub use receipts::{Receipt, receive};
 pub use steps::{Departure, approve, cancel, pick, ship};
 pub(super) use steps::{days_between, whole_millis};
-pub use uses::{PartUse, UseCounts, UseFilter, Used, use_counts, use_part, uses};
+pub use uses::{PartUse, UseCounts, UseFilter, Used, get_use, use_counts, use_part, uses};
 
 /// Which table an order stands in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

@@ -1,20 +1,22 @@
 //! Pieces that are known by their serial: where each one is, and that it is at one place only.
 //!
-//! A piece becomes known when an order that ships or is received names it. It lies at a depot then, is on the way with an order,
-//! in repair perhaps, or is gone. What no order has named is not known here, and is counted in stock all the same.
+//! A piece becomes known when an order that ships or is received names it, or a use. It lies at a depot then, is on the way with an
+//! order, in repair perhaps, works in a device, or is gone. What nobody has named is not known here, and is counted in stock all the same.
 
 use std::collections::BTreeSet;
 
-use harbinger_core::{DepotId, PartId, TenantId, Timestamp};
-use sqlx::any::AnyRow;
+use harbinger_core::{DepotId, DeviceId, PartId, TenantId, Timestamp};
+use sqlx::{Acquire, any::AnyRow};
 
-use super::{Connection, Error, column};
+use super::{Connection, Error, column, orders};
 
 /// Where a piece is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Place {
-    /// On the shelf of a depot, or gone into a device from it since: uses do not name pieces.
+    /// On the shelf of a depot, or gone into a device from it since, where the use did not name it.
     Depot(DepotId),
+    /// In a device.
+    Device(DeviceId),
     /// On the way with an order, or in the repair of this id.
     Order(String),
     /// Lost, written off or condemned.
@@ -25,6 +27,7 @@ impl std::fmt::Display for Place {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Depot(depot) => write!(f, "at depot {:?}", depot.as_str()),
+            Self::Device(device) => write!(f, "in device {:?}", device.as_str()),
             Self::Order(order_id) => write!(f, "on the way with {order_id:?}"),
             Self::Gone => f.write_str("gone"),
         }
@@ -51,6 +54,8 @@ pub struct PieceFilter {
     pub part: Option<PartId>,
     /// Only with this serial.
     pub serial: Option<String>,
+    /// Only those in this device.
+    pub device: Option<DeviceId>,
 }
 
 /// Pieces that leave with an order.
@@ -62,6 +67,8 @@ pub(super) struct Leaving<'a> {
     pub(super) quantity: u32,
     /// Where they may have been until now, if they are known.
     pub(super) from: Option<&'a DepotId>,
+    /// Whether they have failed, so that they may come out of a device.
+    pub(super) have_failed: bool,
     pub(super) at: Timestamp,
 }
 
@@ -98,6 +105,7 @@ pub(super) async fn leave(
             Some(Place::Depot(depot)) if Some(&depot) == leaving.from => None,
             // Found again, or the wrong one was given up.
             Some(Place::Gone) => None,
+            Some(Place::Device(_)) if leaving.have_failed => None,
             Some(elsewhere) => Some(elsewhere),
         };
         if let Some(elsewhere) = elsewhere {
@@ -146,6 +154,63 @@ pub(super) async fn arrive(
     Ok(())
 }
 
+/// Notes which pieces a use put into its device. What was named of it before is replaced, so that it can be said again; a piece that
+/// is named no more lies at the depot again.
+///
+/// # Errors
+/// [`Error::NotFound`] where there is no such use; [`Error::Conflict`] that says where a piece is that cannot have come from the use's depot,
+/// or that a piece is named twice or too many are; [`Error::Database`].
+pub async fn install(
+    connection: &mut Connection,
+    tenant: &TenantId,
+    use_id: &str,
+    serials: &[String],
+) -> Result<(), Error> {
+    let mut step = connection.begin().await?;
+    let used = orders::get_use(&mut step, tenant, use_id).await?;
+    refuse_too_many(serials, used.quantity, use_id)?;
+    sqlx::query(
+        "UPDATE pieces SET place = 'depot', held_by = $5 WHERE tenant = $1 AND part = $2 AND place = 'device' AND held_by = $3 \
+         AND since = $4",
+    )
+    .bind(tenant.as_str())
+    .bind(used.part.as_str())
+    .bind(used.device.as_str())
+    .bind(used.ts.millis())
+    .bind(used.depot.as_str())
+    .execute(&mut *step)
+    .await?;
+    for serial in serials {
+        match find(&mut step, tenant, &used.part, serial).await? {
+            None | Some(Place::Gone) => {}
+            Some(Place::Depot(depot)) if depot == used.depot => {}
+            Some(elsewhere) => return Err(is_elsewhere(&used.part, serial, &elsewhere)),
+        }
+        put(&mut step, tenant, &used.part, serial, &Place::Device(used.device.clone()), used.ts).await?;
+    }
+    step.commit().await?;
+    Ok(())
+}
+
+/// Forgets which device pieces are in; they are gone.
+///
+/// # Errors
+/// [`Error::Database`].
+pub(super) async fn forget_device(
+    connection: &mut Connection,
+    tenant: &TenantId,
+    device: &DeviceId,
+) -> Result<(), Error> {
+    sqlx::query(
+        "UPDATE pieces SET place = 'gone', held_by = '' WHERE tenant = $1 AND place = 'device' AND held_by = $2",
+    )
+    .bind(tenant.as_str())
+    .bind(device.as_str())
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
 /// Notes that the pieces of an order are lost or scrapped.
 ///
 /// # Errors
@@ -182,7 +247,8 @@ pub async fn list(
     let (after_part, after_serial) = after.unwrap_or_default();
     let rows = sqlx::query(
         "SELECT part, serial, place, held_by, since FROM pieces WHERE tenant = $1 AND ($2 = '' OR part = $2) \
-         AND ($3 = '' OR serial = $3) AND (part > $4 OR (part = $4 AND serial > $5)) ORDER BY part, serial LIMIT $6",
+         AND ($3 = '' OR serial = $3) AND ($7 = '' OR (place = 'device' AND held_by = $7)) \
+         AND (part > $4 OR (part = $4 AND serial > $5)) ORDER BY part, serial LIMIT $6",
     )
     .bind(tenant.as_str())
     .bind(filter.part.as_ref().map_or("", PartId::as_str))
@@ -190,6 +256,7 @@ pub async fn list(
     .bind(after_part)
     .bind(after_serial)
     .bind(i64::from(limit))
+    .bind(filter.device.as_ref().map_or("", DeviceId::as_str))
     .fetch_all(connection)
     .await?;
     let piece = |row| {
@@ -253,6 +320,7 @@ async fn put(
 ) -> Result<(), Error> {
     let (word, held_by) = match place {
         Place::Depot(depot) => ("depot", depot.as_str()),
+        Place::Device(device) => ("device", device.as_str()),
         Place::Order(order_id) => ("order", order_id.as_str()),
         Place::Gone => ("gone", ""),
     };
@@ -276,6 +344,7 @@ fn place(row: &AnyRow) -> Result<Place, Error> {
     let held_by: String = column::get(row, "held_by")?;
     match column::get::<String>(row, "place")?.as_str() {
         "depot" => Ok(Place::Depot(column::parse(row, "held_by")?)),
+        "device" => Ok(Place::Device(column::parse(row, "held_by")?)),
         "order" => Ok(Place::Order(held_by)),
         "gone" => Ok(Place::Gone),
         other => Err(Error::Damaged { column: "pieces.place", value: other.to_owned() }),

@@ -98,7 +98,14 @@ pub async fn ship(
     let mut step = connection.begin().await?;
     let order = advance(&mut step, tenant, kind, order_id, OrderStep::Ship, at).await?;
     departure.refuse_unnamed(&mut step, tenant, &order).await?;
-    let leaving = Leaving { part: &order.part, order_id, quantity: order.quantity, from: order.from.as_ref(), at };
+    let leaving = Leaving {
+        part: &order.part,
+        order_id,
+        quantity: order.quantity,
+        from: order.from.as_ref(),
+        have_failed: false,
+        at,
+    };
     pieces::leave(&mut step, tenant, leaving, departure.serials).await?;
     if let Some(from) = &order.from {
         let movement = NewMovement {

@@ -217,6 +217,19 @@ async fn find(connection: &mut Connection, tenant: &TenantId, wanted: &PartUse) 
     row.as_ref().map(used).transpose()
 }
 
+/// The use with this id.
+///
+/// # Errors
+/// [`Error::NotFound`], also where it belongs to another tenant; [`Error::Database`], [`Error::Damaged`].
+pub async fn get_use(connection: &mut Connection, tenant: &TenantId, use_id: &str) -> Result<Used, Error> {
+    let row = sqlx::query(AssertSqlSafe(format!("SELECT {COLUMNS} FROM part_uses WHERE tenant = $1 AND use_id = $2")))
+        .bind(tenant.as_str())
+        .bind(use_id)
+        .fetch_optional(connection)
+        .await?;
+    row.as_ref().map_or_else(|| Err(Error::NotFound { what: "part use", id: use_id.to_owned() }), used)
+}
+
 /// At most `limit` uses that pass the filter, newest record first, before the one with id `before`.
 ///
 /// # Errors

@@ -18,6 +18,7 @@ on_both_engines!(
     what_is_short_is_gone_and_what_is_named_comes_in_parts,
     a_failed_piece_goes_through_repair_or_is_gone,
     dear_parts_are_named_one_by_one,
+    a_use_names_the_pieces_that_it_put_in,
 );
 
 fn at(day: i64) -> Timestamp {
@@ -76,6 +77,7 @@ async fn places(tx: &mut Connection) -> Vec<String> {
     let short = |piece: &Piece| match &piece.place {
         Place::Depot(depot) => format!("{} {depot}", piece.serial),
         Place::Order(_) => format!("{} on the way", piece.serial),
+        Place::Device(device) => format!("{} in {device}", piece.serial),
         Place::Gone => format!("{} gone", piece.serial),
     };
     all.iter().map(short).collect()
@@ -102,7 +104,7 @@ async fn a_piece_goes_with_its_orders_and_is_at_one_place(ledger: Ledger) {
     let taken = receive(&mut tx, &south, Receipt::default(), &["b"]).await.unwrap_err();
     assert_eq!(taken, "piece \"b\" of part \"disk\" is at depot \"north\"");
     receive(&mut tx, &south, Receipt::default(), &["c"]).await.unwrap();
-    let one = PieceFilter { part: Some(part()), serial: Some("c".into()) };
+    let one = PieceFilter { part: Some(part()), serial: Some("c".into()), device: None };
     let found = list(&mut tx, &tenant(), &one, None, 9).await.unwrap();
     assert_eq!((found.len(), &found[0].place, found[0].at), (1, &Place::Depot(depot("south")), at(3)));
     assert_eq!(list(&mut tx, &tenant(), &PieceFilter::default(), Some(("disk", "b")), 9).await.unwrap(), found);
@@ -161,4 +163,55 @@ async fn dear_parts_are_named_one_by_one(ledger: Ledger) {
     let bought = approved(&mut tx, None, "hub", 1).await;
     let departure = Departure { serials: &[], serials_from: Some(900.0) };
     orders::ship(&mut tx, &tenant(), bought.kind, &bought.order_id, departure, at(2)).await.unwrap();
+}
+
+async fn a_use_names_the_pieces_that_it_put_in(ledger: Ledger) {
+    stock_hub(&ledger).await;
+    let mut tx = ledger.write().await.unwrap();
+    let order = approved(&mut tx, Some("hub"), "north", 3).await;
+    ship(&mut tx, &order, &["a", "b"]).await.unwrap();
+    receive(&mut tx, &order, Receipt::default(), &["a", "b"]).await.unwrap();
+    let device = DeviceId::parse("server-1").unwrap();
+    let wanted = orders::PartUse {
+        ts: at(4),
+        device: device.clone(),
+        component: "disk1".parse().unwrap(),
+        part: part(),
+        depot: depot("north"),
+        quantity: 2,
+        predicted: true,
+    };
+    let (_, used) = orders::use_part(&mut tx, &tenant(), &wanted).await.unwrap();
+    let mut name = async |use_id: &str, serials: &[&str]| {
+        let named = install(&mut tx, &tenant(), use_id, &named(serials)).await;
+        (named.map_err(|error| error.to_string()), places(&mut tx).await)
+    };
+    let (refused, _) = name(&used.use_id, &["a", "b", "c"]).await;
+    assert!(refused.unwrap_err().starts_with("3 serials are named for 2 pieces"));
+    assert!(name("use_none", &["a"]).await.0.unwrap_err().contains("use_none"));
+    assert_eq!(name(&used.use_id, &["a", "x"]).await, (Ok(()), named(&["a in server-1", "b north", "x in server-1"])));
+    // Said again, and said right.
+    assert_eq!(name(&used.use_id, &["a", "x"]).await, (Ok(()), named(&["a in server-1", "b north", "x in server-1"])));
+    assert_eq!(name(&used.use_id, &["b", "x"]).await, (Ok(()), named(&["a north", "b in server-1", "x in server-1"])));
+    let next = orders::PartUse { ts: at(6), quantity: 1, ..wanted };
+    let (_, next) = orders::use_part(&mut tx, &tenant(), &next).await.unwrap();
+    let (refused, after) = name(&next.use_id, &["b"]).await;
+    assert_eq!(refused.unwrap_err(), "piece \"b\" of part \"disk\" is in device \"server-1\"");
+    assert_eq!(after, ["a north", "b in server-1", "x in server-1"]);
+    let inside = PieceFilter { device: Some(device.clone()), ..PieceFilter::default() };
+    assert_eq!(list(&mut tx, &tenant(), &inside, None, 9).await.unwrap().len(), 2);
+    // It fails, and leaves the device with its return; it could not with a transfer.
+    let moved = approved(&mut tx, Some("north"), "hub", 1).await;
+    assert!(ship(&mut tx, &moved, &["b"]).await.unwrap_err().ends_with("is in device \"server-1\""));
+    let (part, north) = (part(), depot("north"));
+    sqlx::query("INSERT INTO depots (tenant, depot, echelon) VALUES ('acme', 'hub', 'hub')")
+        .execute(&mut *tx)
+        .await
+        .unwrap();
+    let failed = Failed { use_id: &next.use_id, ts: at(6), part: &part, depot: &north, quantity: 1 };
+    let back = returns::open(&mut tx, &tenant(), &failed, harbinger_core::Duration::ZERO).await.unwrap().unwrap();
+    returns::ship(&mut tx, &tenant(), &back.order_id, &named(&["b"]), at(7)).await.unwrap();
+    assert_eq!(places(&mut tx).await, ["a north", "b on the way", "x in server-1"]);
+    forget_device(&mut tx, &tenant(), &device).await.unwrap();
+    assert_eq!(places(&mut tx).await, ["a north", "b on the way", "x gone"]);
 }

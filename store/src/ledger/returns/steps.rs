@@ -37,7 +37,14 @@ pub async fn ship(
 ) -> Result<ReturnOrder, Error> {
     let mut step = connection.begin().await?;
     let order = advance(&mut step, tenant, (Leg::Return, order_id), &SHIP, at).await?;
-    let leaving = Leaving { part: &order.part, order_id, quantity: order.quantity, from: Some(&order.from), at };
+    let leaving = Leaving {
+        part: &order.part,
+        order_id,
+        quantity: order.quantity,
+        from: Some(&order.from),
+        have_failed: true,
+        at,
+    };
     pieces::leave(&mut step, tenant, leaving, serials).await?;
     let due_at = at + opening::time_back(&mut step, tenant, &order.from, &order.to).await?;
     sqlx::query("UPDATE returns SET due_at = $3 WHERE order_id = $1 AND tenant = $2")
