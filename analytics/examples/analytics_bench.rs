@@ -62,6 +62,8 @@ fn device(n: usize) -> Device {
         installed_at: Some(hour(-5_000)),
         observed_from: None,
         observed_until: None,
+        moves_to: None,
+        moves_at: None,
     }
 }
 
@@ -239,6 +241,8 @@ fn daily_plan(parts: usize, depots: usize, slots: usize) {
             minimum_order: None,
             successor: None,
             shelf_life_days: None,
+            supplier_lead_days_p95: None,
+            repair_places: None,
         })
         .collect();
     let curve = |random: &mut ChaCha8Rng| {
@@ -273,6 +277,7 @@ fn daily_plan(parts: usize, depots: usize, slots: usize) {
                 contract: None,
                 survival: curve(&mut random),
                 prediction_id: None,
+                served: Served::ALWAYS,
                 work_order_id: None,
                 probability_main: 0.01,
             }));

@@ -52,6 +52,8 @@ pub struct SlotForecast {
     pub quantity: u32,
     /// The depot that serves the device.
     pub depot: DepotId,
+    /// When it does. A device that moves has a forecast for each of its depots (section 5.9).
+    pub served: Served,
     /// Its contract; none where downtime has no price.
     pub contract: Option<ContractId>,
     /// How long it goes without a replacement, counted from `as_of`.
@@ -63,6 +65,31 @@ pub struct SlotForecast {
     /// P(failure within the model's main horizon). One that is no probability marks a broken prediction: the slot is
     /// rejected whatever its curve says.
     pub probability_main: f64,
+}
+
+impl SlotForecast {
+    /// P(it needs the part of its depot between two days from now).
+    fn probability(&self, from: f64, to: f64) -> f64 {
+        self.survival.window_probability(from.max(self.served.from_days), to.min(self.served.until_days))
+    }
+}
+
+/// Days from now between which a depot serves a device.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Served {
+    /// From then on.
+    pub from_days: f64,
+    /// Until then.
+    pub until_days: f64,
+}
+
+impl Served {
+    /// The device stays where it is.
+    pub const ALWAYS: Self = Self { from_days: 0.0, until_days: f64::INFINITY };
+
+    fn is_on(self, days: f64) -> bool {
+        (self.from_days..self.until_days).contains(&days)
+    }
 }
 
 /// Pieces of a part at a depot. Signed, so that a negative count from another system can be told and rejected.

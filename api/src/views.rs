@@ -120,6 +120,10 @@ mirror! {
         successor: Option<PartId>,
         /// Days after which a new piece may no longer be used; null where it keeps.
         shelf_life_days: Option<f64>,
+        /// 95 % quantile of the supplier lead time in days; null where it is always the same.
+        supplier_lead_days_p95: Option<f64>,
+        /// Pieces that are repaired at the same time; null where there is no bound.
+        repair_places: Option<u32>,
     }
     /// A stock location.
     DepotView of Depot {
@@ -237,6 +241,12 @@ pub struct DeviceView {
     /// The depot that serves it.
     #[schema(value_type = String)]
     pub depot: DepotId,
+    /// The depot that will serve it once it has moved; null where it stays.
+    #[schema(value_type = Option<String>)]
+    pub moves_to: Option<DepotId>,
+    /// When it moves: said where `moves_to` is, and nowhere else.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub moves_at: Option<Timestamp>,
     /// Serial number.
     pub serial: Option<String>,
     /// Site.
@@ -255,6 +265,23 @@ pub struct DeviceView {
     pub observed_until: Option<Timestamp>,
 }
 
+impl Row for DeviceView {
+    const COLUMNS: &'static [&'static str] = &[
+        "device",
+        "tenant",
+        "model",
+        "depot",
+        "serial",
+        "site",
+        "contract",
+        "installed_at",
+        "observed_from",
+        "observed_until",
+        "moves_to",
+        "moves_at",
+    ];
+}
+
 impl From<fleet::Device> for DeviceView {
     fn from(row: fleet::Device) -> Self {
         let fleet::Device {
@@ -262,6 +289,8 @@ impl From<fleet::Device> for DeviceView {
             tenant,
             model,
             depot,
+            moves_to,
+            moves_at,
             serial,
             site,
             contract,
@@ -269,8 +298,20 @@ impl From<fleet::Device> for DeviceView {
             observed_from,
             observed_until,
         } = row;
-        let tenant = Some(tenant);
-        Self { device, tenant, model, depot, serial, site, contract, installed_at, observed_from, observed_until }
+        Self {
+            device,
+            tenant: Some(tenant),
+            model,
+            depot,
+            moves_to,
+            moves_at,
+            serial,
+            site,
+            contract,
+            installed_at,
+            observed_from,
+            observed_until,
+        }
     }
 }
 
@@ -283,6 +324,8 @@ impl DeviceView {
             tenant: self.tenant.unwrap_or_else(|| tenant.clone()),
             model: self.model,
             depot: self.depot,
+            moves_to: self.moves_to,
+            moves_at: self.moves_at,
             serial: self.serial,
             site: self.site,
             contract: self.contract,

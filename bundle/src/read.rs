@@ -197,6 +197,8 @@ impl Reader<'_> {
             "minimum_order",
             "successor",
             "shelf_life_days",
+            "supplier_lead_days_p95",
+            "repair_places",
         ];
         let mut seen = HashSet::new();
         self.rows("parts", &["part", "unit_cost"], &optional, |row| {
@@ -217,6 +219,13 @@ impl Reader<'_> {
                 minimum_order: row.optional("minimum_order")?,
                 successor: row.optional("successor")?,
                 shelf_life_days: row.number("shelf_life_days", 0.01..=36_500.0)?,
+                supplier_lead_days_p95: row.number("supplier_lead_days_p95", 0.0..=36_500.0)?,
+                repair_places: match row.optional("repair_places")? {
+                    Some(0) => {
+                        return Err(row.problem("repair_places", "0 is not 1 or more; leave it empty for no bound"));
+                    }
+                    places => places,
+                },
             })
         })
     }
@@ -351,7 +360,8 @@ impl Reader<'_> {
         depots: &HashSet<DepotId>,
         contracts: &HashSet<ContractId>,
     ) -> Result<Vec<Device>, Error> {
-        let optional = ["serial", "site", "contract", "installed_at", "observed_from", "observed_until"];
+        let optional =
+            ["serial", "site", "contract", "installed_at", "observed_from", "observed_until", "moves_to", "moves_at"];
         let mut seen = HashSet::new();
         let mut tenant: Option<TenantId> = None;
         let mut devices = self.rows("devices", &["device", "tenant", "model", "depot"], &optional, |row| {
@@ -366,6 +376,15 @@ impl Reader<'_> {
                 "" => None,
                 _ => Some(reference(row, "contract", contracts, "contracts.csv")?),
             };
+            let moves_to = match row.text("moves_to") {
+                "" => None,
+                _ => Some(reference(row, "moves_to", depots, "depots.csv")?),
+            };
+            let moves_at = row.optional("moves_at")?;
+            if moves_to.is_some() != moves_at.is_some() {
+                let reason = "moves_to and moves_at go together: fill both, or none where it stays";
+                return Err(row.problem("moves_at", reason));
+            }
             Ok(Device {
                 device,
                 tenant: owner,
@@ -377,6 +396,8 @@ impl Reader<'_> {
                 installed_at: row.optional("installed_at")?,
                 observed_from: row.optional("observed_from")?,
                 observed_until: row.optional("observed_until")?,
+                moves_to,
+                moves_at,
             })
         })?;
         devices.sort_by(|a, b| a.device.cmp(&b.device));

@@ -64,14 +64,18 @@ pub struct Part {
     pub unit_cost: f64,
     /// Words for a person.
     pub description: Option<String>,
-    /// Supplier lead time to the hub in days.
+    /// Mean supplier lead time to the hub in days.
     pub supplier_lead_days: Option<f64>,
+    /// 95 % quantile of it.
+    pub supplier_lead_days_p95: Option<f64>,
     /// Whether failed pieces come back to be repaired.
     pub repairable: bool,
     /// Repair turnaround time in days.
     pub repair_days: Option<f64>,
     /// Share of returned pieces that repair succeeds on, 0..=1.
     pub repair_yield: Option<f64>,
+    /// Pieces that are repaired at the same time, at least 1; none where there is no bound.
+    pub repair_places: Option<u32>,
     /// Pieces are bought in multiples of this.
     pub pack_size: Option<u32>,
     /// Smallest order in pieces.
@@ -189,6 +193,10 @@ pub struct Device {
     pub model: HardwareModelId,
     /// The depot that serves it.
     pub depot: DepotId,
+    /// The depot that will serve it once it has moved; none where it stays.
+    pub moves_to: Option<DepotId>,
+    /// When it moves: said where `moves_to` is, and nowhere else.
+    pub moves_at: Option<Timestamp>,
     /// Serial number.
     pub serial: Option<String>,
     /// Site.
@@ -201,6 +209,17 @@ pub struct Device {
     pub observed_from: Option<Timestamp>,
     /// After this nothing is known of the device.
     pub observed_until: Option<Timestamp>,
+}
+
+impl Device {
+    /// The depot that serves it then.
+    #[must_use]
+    pub fn depot_at(&self, ts: Timestamp) -> &DepotId {
+        match (&self.moves_to, self.moves_at) {
+            (Some(depot), Some(moves_at)) if moves_at <= ts => depot,
+            _ => &self.depot,
+        }
+    }
 }
 
 /// Pieces of a part at a depot.
@@ -358,9 +377,11 @@ mod tests {
             unit_cost: 1.0,
             description: None,
             supplier_lead_days: None,
+            supplier_lead_days_p95: None,
             repairable: false,
             repair_days: None,
             repair_yield: None,
+            repair_places: None,
             pack_size: None,
             minimum_order: None,
             successor: (!successor.is_empty()).then(|| PartId::parse(successor).unwrap()),

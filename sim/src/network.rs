@@ -115,6 +115,8 @@ fn placed(options: &Options, index: usize, number: u32, seed: u64, stream: u32) 
         installed_at: Some(after_days(options.start, -age_days)),
         observed_from: Some(options.start),
         observed_until: None,
+        moves_to: None,
+        moves_at: None,
     };
     Placed { device, stream, blueprint: index, solar_hours: place.longitude / 15.0 }
 }
@@ -197,6 +199,8 @@ fn parts() -> Vec<Part> {
         minimum_order: None,
         successor: None,
         shelf_life_days: None,
+        supplier_lead_days_p95: None,
+        repair_places: None,
     };
     PARTS.iter().map(part).collect()
 }

@@ -44,6 +44,8 @@ pub(super) fn pump(device: &str) -> Device {
         installed_at: None,
         observed_from: None,
         observed_until: None,
+        moves_to: None,
+        moves_at: None,
     }
 }
 

@@ -50,7 +50,7 @@ impl<'a> Cell<'a> {
         Self {
             depot,
             way,
-            in_window: slots.iter().map(|slot| slot.survival.window_probability(0.0, window_days)).collect(),
+            in_window: slots.iter().map(|slot| slot.probability(0.0, window_days)).collect(),
             slots,
             background: background(input.as_of, depot, consumption, period),
             background_days: input.options.background_period.days().max(f64::MIN_POSITIVE),
@@ -65,7 +65,7 @@ impl<'a> Cell<'a> {
         if from == 0.0 && to == self.window_days {
             return Cow::Borrowed(&self.in_window);
         }
-        Cow::Owned(self.slots.iter().map(|slot| slot.survival.window_probability(from, to)).collect())
+        Cow::Owned(self.slots.iter().map(|slot| slot.probability(from, to)).collect())
     }
 
     /// Slots as trials of the window between two days from now.

@@ -8,7 +8,7 @@ use harbinger_core::{
 };
 use harbinger_store::ledger::work_orders::WorkOrder;
 
-use super::SlotForecast;
+use super::{Served, SlotForecast};
 use crate::{
     failure::{ComponentModel, Model, Prediction, curve},
     survival::SurvivalCurve,
@@ -44,8 +44,15 @@ impl Newest {
 ///
 /// * `reported`: devices that have reported before; one of them without a prediction has gone, and needs no spare. A device
 ///   that never reported is expected to fail as its class does.
+/// * `as_of`: now; a device that will move is forecast at the depot that serves it until then, and at the other.
 #[must_use]
-pub fn forecasts(fleet: &Fleet, model: &Model, newest: &[Newest], reported: &HashSet<DeviceId>) -> Vec<SlotForecast> {
+pub fn forecasts(
+    fleet: &Fleet,
+    model: &Model,
+    newest: &[Newest],
+    reported: &HashSet<DeviceId>,
+    as_of: Timestamp,
+) -> Vec<SlotForecast> {
     let by_slot: HashMap<(&DeviceId, &ComponentId), &Newest> =
         newest.iter().map(|newest| ((&newest.device, &newest.component), newest)).collect();
     let mut slots: BTreeMap<&HardwareModelId, Vec<&ComponentSlot>> = BTreeMap::new();
@@ -69,7 +76,16 @@ pub fn forecasts(fleet: &Fleet, model: &Model, newest: &[Newest], reported: &Has
                     None => continue,
                 },
             };
-            forecasts.push(forecast(device, slot, survival, prediction_id, probability_main));
+            let forecast = forecast(device, slot, survival, prediction_id, probability_main);
+            match (&device.moves_to, device.moves_at) {
+                (Some(later), Some(at)) if at > as_of => {
+                    let until_days = at.days_since(as_of);
+                    let served = Served { from_days: until_days, ..Served::ALWAYS };
+                    forecasts.push(SlotForecast { depot: later.clone(), served, ..forecast.clone() });
+                    forecasts.push(SlotForecast { served: Served { until_days, ..Served::ALWAYS }, ..forecast });
+                }
+                _ => forecasts.push(SlotForecast { depot: device.depot_at(as_of).clone(), ..forecast }),
+            }
         }
     }
     forecasts
@@ -88,6 +104,7 @@ fn forecast(
         part: slot.part.clone(),
         quantity: slot.quantity,
         depot: device.depot.clone(),
+        served: Served::ALWAYS,
         contract: device.contract.clone(),
         probability_main: probability_main.unwrap_or_else(|| survival.probability_within(1.0)),
         survival,
@@ -123,6 +140,7 @@ pub fn plan_replacements(
             part: order.part.clone(),
             quantity: order.missing(),
             depot: order.depot.clone(),
+            served: Served::ALWAYS,
             contract: devices.get(&order.device).and_then(|device| device.contract.clone()),
             probability_main: survival.probability_within(1.0),
             survival,

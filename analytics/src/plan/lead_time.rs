@@ -1,6 +1,6 @@
-//! How long a lane takes, when that is not certain.
+//! How long a lane or a supplier takes, when that is not certain.
 //!
-//! A lane that tells the 95 % quantile of its days beside their mean is taken as lognormal, which is positive and skewed as
+//! One that tells the 95 % quantile of its days beside their mean is taken as lognormal, which is positive and skewed as
 //! delays are, and held as three lengths with their weights: demand until a piece arrives is the mixture of its laws over
 //! them. A quantile of the mean length would hide the late ones, and a mean of quantiles is the quantile of nothing.
 //!
@@ -16,7 +16,7 @@ const Z_95: f64 = 1.644_853_626_951_472_7;
 const NODES: [(f64, f64); 3] =
     [(-1.732_050_807_568_877_2, 1.0 / 6.0), (0.0, 2.0 / 3.0), (1.732_050_807_568_877_2, 1.0 / 6.0)];
 
-/// The law of the days that a lane takes.
+/// The law of the days that a lane or a supplier takes.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct LeadTime {
     /// Their mean.
@@ -29,15 +29,15 @@ impl LeadTime {
     /// Pieces are there.
     pub(super) const NONE: Self = Self { days: 0.0, spread: 0.0 };
 
-    /// Always as long.
-    pub(super) fn certain(days: f64) -> Self {
-        Self { days, spread: 0.0 }
+    /// By its mean and its 95 % quantile; certain where no more than the mean is told.
+    pub(super) fn new(days: f64, days_p95: Option<f64>) -> Self {
+        let late = days_p95.filter(|late| *late > days && days > 0.0);
+        Self { days, spread: late.map_or(0.0, |late| spread(late / days)) }
     }
 
-    /// That of a lane; certain where the lane tells no more than the mean.
+    /// That of a lane.
     pub(super) fn of(lane: &Lane) -> Self {
-        let late = lane.days_p95.filter(|late| *late > lane.days && lane.days > 0.0);
-        Self { days: lane.days, spread: late.map_or(0.0, |late| spread(late / lane.days)) }
+        Self::new(lane.days, lane.days_p95)
     }
 
     /// Lengths in days with their weights; weights sum to 1, and lengths have the mean of the law.

@@ -13,7 +13,7 @@ use harbinger_core::{
 
 use super::{PlanOptions, Rejected, cells::background, network::Network, quality::Counter};
 use crate::{
-    base_stock::{self, ReturnLoop},
+    base_stock::{self, ReturnLoop, repair_sojourn_days},
     failure::{Subject, class_rate, kind_of, kinds},
 };
 
@@ -114,29 +114,56 @@ pub fn long_run(input: &LongRunInput<'_>) -> Result<(Vec<LongRunPart>, Vec<Rejec
         };
         match parts.get_mut(&(part, hub)) {
             Some(known) => known.cells.push(cell),
-            None => {
-                let mut fresh = empty(of, hub, input.options)?;
-                fresh.cells.push(cell);
-                parts.insert((part, hub), fresh);
-            }
+            None => drop(parts.insert((part, hub), empty(of, hub, cell))),
         }
+    }
+    for ((part, _), planned) in &mut parts {
+        let Some(&of) = network.parts.get(part) else { continue };
+        planned.resupply_days = resupply_days(of, planned, input.options, &mut quality)?;
     }
     rejected.extend(quality.finish(0).rejected);
     Ok((parts.into_values().collect(), rejected))
 }
 
-fn empty(of: &Part, hub: &DepotId, options: &PlanOptions) -> Result<LongRunPart, base_stock::Error> {
-    let lead_days = of.supplier_lead_days.unwrap_or(options.supplier_lead.days());
-    let mended = if of.repairable { of.repair_yield.unwrap_or(1.0) } else { 0.0 };
-    let loop_ = ReturnLoop { mended, repair_days: of.repair_days.unwrap_or(lead_days), lead_days };
-    Ok(LongRunPart {
+fn empty(of: &Part, hub: &DepotId, first: LongRunCell) -> LongRunPart {
+    LongRunPart {
         part: of.part.clone(),
         hub: hub.clone(),
         unit_cost: of.unit_cost,
-        resupply_days: loop_.resupply_days()?,
+        // Follows from the demand of all cells.
+        resupply_days: 0.0,
         pack_size: of.pack_size.unwrap_or(1).max(1),
-        cells: Vec::new(),
-    })
+        cells: vec![first],
+    }
+}
+
+/// T0 of a part: pieces are mended, after a wait where repair has few places, or bought. Where more come than can be mended, all count
+/// as bought.
+fn resupply_days(
+    of: &Part,
+    planned: &LongRunPart,
+    options: &PlanOptions,
+    quality: &mut Counter,
+) -> Result<f64, base_stock::Error> {
+    let lead_days = of.supplier_lead_days.unwrap_or(options.supplier_lead.days());
+    let mut mended = if of.repairable { of.repair_yield.unwrap_or(1.0) } else { 0.0 };
+    let mut repair_days = of.repair_days.unwrap_or(lead_days);
+    if let Some(places) = of.repair_places.filter(|_| of.repairable) {
+        let failed_per_day: f64 = planned.cells.iter().map(|cell| cell.rate_per_day).sum();
+        match repair_sojourn_days(failed_per_day, repair_days, places) {
+            Ok(days) => repair_days = days,
+            Err(base_stock::Error::Overloaded { .. }) => {
+                mended = 0.0;
+                quality.reject(
+                    "part",
+                    "more pieces fail than its repair_places can mend, planned as if all were bought",
+                    || of.part.to_string(),
+                );
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    ReturnLoop { mended, repair_days, lead_days }.resupply_days()
 }
 
 /// Each slot of each device that is there, with the rate of its class.
@@ -165,7 +192,7 @@ fn add_slots<'a>(
                 let class = classes.get(kind).into_iter().flatten().filter(of_model).copied();
                 class_rate(class, &slot.component, input.at).1
             });
-            let cell = demand.entry((network.newest(&slot.part), &device.depot)).or_default();
+            let cell = demand.entry((network.newest(&slot.part), device.depot_at(input.at))).or_default();
             *cell.entry(days.to_bits()).or_default() += rate * f64::from(slot.quantity);
         }
     }

@@ -57,6 +57,12 @@ impl<'a> Network<'a> {
             let keeps = part.shelf_life_days.is_none_or(|life| life.is_finite() && life > 0.0);
             if amount(part.unit_cost) && amount_or_none(part.supplier_lead_days) && keeps {
                 parts.insert(&part.part, part);
+                let mean = part.supplier_lead_days.unwrap_or(0.0);
+                if part.supplier_lead_days_p95.is_some_and(|late| late.is_nan() || late < mean) {
+                    quality.reject("part", "95 % of its lead time is below its mean, planned by the mean", || {
+                        part.part.to_string()
+                    });
+                }
             } else {
                 quality
                     .reject("part", "cost, lead time or shelf life is negative or no number", || part.part.to_string());

@@ -174,7 +174,12 @@ impl<'a> Group<'_, 'a> {
     }
 
     fn supplier_lead_days(&self) -> f64 {
-        self.newest.supplier_lead_days.unwrap_or(self.input.options.supplier_lead.days())
+        self.supplier_lead().days
+    }
+
+    fn supplier_lead(&self) -> LeadTime {
+        let days = self.newest.supplier_lead_days.unwrap_or(self.input.options.supplier_lead.days());
+        LeadTime::new(days, self.newest.supplier_lead_days_p95)
     }
 
     fn priced(
@@ -188,7 +193,7 @@ impl<'a> Group<'_, 'a> {
         let is_hub = depot == hub;
         let way = self.network.way(hub, depot);
         // The hub's own pieces are replaced by the supplier, a depot's by the hub.
-        let lead = if is_hub { LeadTime::certain(self.supplier_lead_days()) } else { way.lead };
+        let lead = if is_hub { self.supplier_lead() } else { way.lead };
         let cell = Cell::new(self.input, depot, way, lead, slots, member.known.consumption);
         let demand = cell.demand(0.0, lead, self.common_factor(part))?;
         let cost = cell.cost(self.input, self.network, part.unit_cost, lead.days);
@@ -261,7 +266,13 @@ impl<'a> Group<'_, 'a> {
         for member in self.members {
             let own: Vec<(&Priced<'a>, &f64)> =
                 cells.iter().zip(usual_means).filter(|(priced, _)| std::ptr::eq(priced.part, member.part)).collect();
-            let demand = self.demand_of(own.iter().map(|(priced, _)| *priced), member.part, window_days)?;
+            // Where the supplier is not always as late, the law is the mixture over what it may be (section 5.10).
+            let within = |&(lead, weight): &(f64, f64)| {
+                let days = window_days + lead - self.supplier_lead_days();
+                Ok((weight, self.demand_of(own.iter().map(|(priced, _)| *priced), member.part, days)?))
+            };
+            let lengths = self.supplier_lead().lengths();
+            let demand = DemandLaw::mixture(&lengths.iter().map(within).collect::<Result<Vec<_>, demand::Error>>()?);
             let mut reserve = 0_u32;
             for (priced, mean) in own.iter().filter(|(priced, _)| !priced.is_hub) {
                 reserve = reserve.saturating_add(self.reserve(priced, **mean)?);
@@ -374,10 +385,11 @@ impl<'a> Group<'_, 'a> {
     /// an alert explains.
     fn usual_means(&self, cells: &[Priced<'a>]) -> Vec<f64> {
         let days = self.supplier_lead_days() + self.input.options.review.days();
-        // A planned replacement is in the system's demand, and over when the reserve is needed.
-        let until = |slot: &SlotForecast, days: f64| match slot.work_order_id {
-            Some(_) => 0.0,
-            None => slot.survival.cumulative_hazard(days),
+        // A planned replacement is in the system's demand, and over when the reserve is needed; a device that moves is then where
+        // it has moved to.
+        let until = |slot: &SlotForecast, upto: f64| match slot.work_order_id {
+            None if slot.served.is_on(days) => slot.survival.cumulative_hazard(upto),
+            _ => 0.0,
         };
         let mean = |hazard: f64, slot: &SlotForecast| -(-hazard).exp_m1() * f64::from(slot.quantity);
         // The usual level is taken over the part: one depot may have few slots. Few windows differ.

@@ -149,7 +149,9 @@ pub(super) fn accepted_slots<'a>(
         .par_iter_mut()
         .map(|(part, slots)| {
             let order = |a: &SlotForecast, b: &SlotForecast| {
-                a.device.cmp(&b.device).then_with(|| a.component.cmp(&b.component))
+                let of_slot = a.device.cmp(&b.device).then_with(|| a.component.cmp(&b.component));
+                // A device that moves is forecast at each of its depots.
+                of_slot.then_with(|| a.depot.cmp(&b.depot))
             };
             let before = slots.len();
             if !slots.windows(2).all(|pair| order(pair[0], pair[1]).is_lt()) {

@@ -36,7 +36,8 @@ pub(super) struct Bought {
 /// Transfers whose lanes are worth their fixed cost today; cells whose shipment waits say so.
 ///
 /// A lane is used today where what its pieces save is more than the part of its cost that a day's wait would not save again, or
-/// where somebody waits for one of them.
+/// where somebody waits for one of them. Nobody waits for what goes back: it waits until it pays the whole. A piece between depots pays
+/// for its lane by itself before it is moved at all.
 pub(super) fn pay_for_lanes(sent: Vec<Sent>, network: &Network<'_>, cells: &mut [Seen]) -> Vec<TransferProposal> {
     #[derive(Default)]
     struct Load {
@@ -54,7 +55,7 @@ pub(super) fn pay_for_lanes(sent: Vec<Sent>, network: &Network<'_>, cells: &mut 
     let waits = |proposal: &TransferProposal| {
         let lane = network.lane(&proposal.from, &proposal.to);
         let fixed = lane.and_then(|lane| lane.fixed_cost).unwrap_or(0.0);
-        let is_free = fixed <= 0.0 || proposal.kind != TransferKind::Forward;
+        let is_free = fixed <= 0.0 || proposal.kind == TransferKind::Lateral;
         let Some(load) = loads.get(&(&proposal.from, &proposal.to)).filter(|load| !is_free && !load.is_owed) else {
             return false;
         };

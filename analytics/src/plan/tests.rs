@@ -13,6 +13,7 @@ use crate::{
 mod classes;
 mod long_run;
 mod moves;
+mod moving;
 mod perishables;
 mod replacements;
 mod substitution;
@@ -38,6 +39,8 @@ fn part(name: &str) -> Part {
         minimum_order: None,
         successor: None,
         shelf_life_days: None,
+        supplier_lead_days_p95: None,
+        repair_places: None,
     }
 }
 
@@ -90,6 +93,7 @@ fn slot(device: &str, at: &str, p: f64) -> SlotForecast {
         part: part_id("fan"),
         quantity: 1,
         depot: depot_id(at),
+        served: Served::ALWAYS,
         contract: Some(ContractId::parse("gold").unwrap()),
         survival: SurvivalCurve::from_survival(&[3.0, 30.0, 31.0], &[1.0 - p, 1.0 - p, (1.0 - p) * 0.999]).unwrap(),
         prediction_id: Some(format!("prediction of {device}")),

@@ -37,7 +37,7 @@ pub(super) async fn plan_at(
     let Stock { positions, consumption, work_orders } = stock_at(ledger, tenant, at, options.settle).await?;
     let (fleet, model) = (Arc::clone(&known.fleet), Arc::clone(model));
     blocking(move || {
-        let forecasts = forecasts(&fleet, &model, &newest, &reported);
+        let forecasts = forecasts(&fleet, &model, &newest, &reported, at);
         let forecasts = plan_replacements(forecasts, &fleet, &work_orders, at);
         plan(&PlanInput {
             as_of: at,

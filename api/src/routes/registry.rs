@@ -1,7 +1,6 @@
 //! The registry: hardware models, signals, components, parts, depots, lanes, contracts, devices; and a whole fleet at once.
 //!
-//! Every kind has the same routes: GET lists in order of key, POST and PUT write a batch, all of it or nothing. All but devices
-//! are spoken in CSV too.
+//! Every kind has the same routes: GET lists in order of key, POST and PUT write a batch, all of it or nothing; in JSON or in CSV.
 
 use axum::{Json as Answer, extract::State, response::Response};
 use harbinger_core::{TenantId, fleet};
@@ -152,28 +151,44 @@ kind!(
 /// Devices
 #[utoipa::path(
     get, path = "/devices", tag = "devices", params(PageQuery), security(("key" = ["read"])),
-    responses((status = 200, body = Page<DeviceView>))
+    responses((status = 200, content((Page<DeviceView> = "application/json"), (String = "text/csv"))))
 )]
 async fn list_devices(
     caller: Caller<Read>,
     State(state): State<ApiState>,
     Query(page): Query<PageQuery>,
-) -> Result<Answer<Page<DeviceView>>> {
-    Ok(Answer(list_rows::<fleet::Device, DeviceView>(&state, &caller.tenant, &page).await?))
+    shape: Shape,
+) -> Result<Response> {
+    Ok(shape.answer(list_rows::<fleet::Device, DeviceView>(&state, &caller.tenant, &page).await?))
 }
 
 /// Register devices: new ones are added, known ones replaced
 #[utoipa::path(
-    post, path = "/devices", tag = "devices", request_body = Batch<DeviceView>, security(("key" = ["operate"])),
+    post, path = "/devices", tag = "devices", security(("key" = ["operate"])),
+    request_body(content((Batch<DeviceView> = "application/json"), (String = "text/csv"))),
     responses((status = 200, body = Written))
 )]
 async fn write_devices(
     caller: Caller<Operate>,
     State(state): State<ApiState>,
-    Json(batch): Json<Batch<DeviceView>>,
+    Rows(rows): Rows<DeviceView>,
 ) -> Result<Answer<Written>> {
-    let rows: Vec<fleet::Device> = batch.items.into_iter().map(|view| view.into_device(&caller.tenant)).collect();
+    let rows: Vec<fleet::Device> = rows.into_iter().map(|view| view.into_device(&caller.tenant)).collect();
     Ok(Answer(write_rows(state, caller, rows).await?))
+}
+
+/// Register devices: new ones are added, known ones replaced
+#[utoipa::path(
+    put, path = "/devices", tag = "devices", security(("key" = ["operate"])),
+    request_body(content((Batch<DeviceView> = "application/json"), (String = "text/csv"))),
+    responses((status = 200, body = Written))
+)]
+async fn put_devices(
+    caller: Caller<Operate>,
+    state: State<ApiState>,
+    rows: Rows<DeviceView>,
+) -> Result<Answer<Written>> {
+    write_devices(caller, state, rows).await
 }
 
 /// A device
@@ -262,7 +277,7 @@ pub(crate) fn routes() -> OpenApiRouter<ApiState> {
         .routes(routes!(list_depots, write_depots, put_depots))
         .routes(routes!(list_lanes, write_lanes, put_lanes))
         .routes(routes!(list_contracts, write_contracts, put_contracts))
-        .routes(routes!(list_devices, write_devices))
+        .routes(routes!(list_devices, write_devices, put_devices))
         .routes(routes!(get_device))
         .routes(routes!(import_fleet))
 }

@@ -4,7 +4,7 @@ use super::*;
 use crate::views::{DepotView, PartView, StockView};
 
 const PARTS: &str = "part,unit_cost,description,supplier_lead_days,repairable,repair_days,repair_yield,pack_size,\
-    minimum_order,successor,shelf_life_days";
+    minimum_order,successor,shelf_life_days,supplier_lead_days_p95,repair_places";
 
 fn told<T: Row + DeserializeOwned>(table: &str) -> Vec<String> {
     match read::<T>(table.as_bytes()) {
@@ -17,7 +17,7 @@ fn told<T: Row + DeserializeOwned>(table: &str) -> Vec<String> {
 #[test]
 fn what_is_written_is_read_back() {
     let text = format!(
-        "{PARTS}\nfan,12.5,\"a \"\"fan\"\", 120 mm\nquiet\",30.0,true,2.5,0.9,4,8,fan-2,730.5\nbolt,0.1,,,false,,,,,,\n"
+        "{PARTS}\nfan,12.5,\"a \"\"fan\"\", 120 mm\nquiet\",30.0,true,2.5,0.9,4,8,fan-2,730.5,44.0,2\nbolt,0.1,,,false,,,,,,,,\n"
     );
     let rows: Vec<PartView> = read(text.as_bytes()).unwrap();
     assert_eq!(rows[0].description.as_deref(), Some("a \"fan\", 120 mm\nquiet"));

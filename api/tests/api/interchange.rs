@@ -38,7 +38,11 @@ async fn every_table_goes_out_and_comes_back_as_it_was() {
         (
             "parts",
             "part,unit_cost,description,supplier_lead_days,repairable,repair_days,repair_yield,pack_size,minimum_order,successor,\
-             shelf_life_days",
+             shelf_life_days,supplier_lead_days_p95,repair_places",
+        ),
+        (
+            "devices",
+            "device,tenant,model,depot,serial,site,contract,installed_at,observed_from,observed_until,moves_to,moves_at",
         ),
         ("depots", "depot,echelon,region,latitude,longitude,timezone,capacity"),
         ("lanes", "from,to,days,days_p95,cost_per_piece,fixed_cost,capacity"),

@@ -36,7 +36,7 @@ async fn each_kind_of_bad_request_has_its_code_and_names_the_place() {
     assert!(missing.problem(409) == "conflict" && missing.text.contains("does not exist"));
     let large = send(Method::POST, "/api/v1/parts", &" ".repeat(64 * 1024 * 1024 + 1)).await;
     assert_eq!(large.problem(413), "too-large");
-    assert_eq!(send(Method::PUT, "/api/v1/devices", "{}").await.problem(405), "method-not-allowed");
+    assert_eq!(send(Method::PATCH, "/api/v1/devices", "{}").await.problem(405), "method-not-allowed");
     for (path, status, code) in [
         ("/api/v1/nonsense", 404, "not-found"),
         ("/nonsense", 404, "not-found"),

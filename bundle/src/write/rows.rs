@@ -164,6 +164,8 @@ table!(Part, "parts", grows false, |row| {
     optional "minimum_order" Count: row.minimum_order,
     optional "successor" Text: row.successor.as_ref(),
     optional "shelf_life_days" Number: row.shelf_life_days,
+    optional "supplier_lead_days_p95" Number: row.supplier_lead_days_p95,
+    optional "repair_places" Count: row.repair_places,
 });
 
 table!(Depot, "depots", grows false, |row| {
@@ -205,6 +207,8 @@ table!(Device, "devices", grows false, |row| {
     optional "installed_at" Time: row.installed_at,
     optional "observed_from" Time: row.observed_from,
     optional "observed_until" Time: row.observed_until,
+    optional "moves_to" Text: row.moves_to.as_ref(),
+    optional "moves_at" Time: row.moves_at,
 });
 
 table!(StockLevel, "stock", grows false, |row| {

@@ -99,7 +99,7 @@ fn slot_forecasts(bundle: &Bundle, arguments: &Arguments) -> anyhow::Result<Vec<
         .filter(|subject| subject.observed.is_some_and(|observed| observed.from <= at))
         .map(|subject| subject.device.device.clone())
         .collect();
-    Ok(forecasts(&bundle.fleet, &model, &newest, &reported))
+    Ok(forecasts(&bundle.fleet, &model, &newest, &reported, at))
 }
 
 fn position(level: &StockLevel) -> StockPosition {

@@ -308,7 +308,7 @@ async fn part_use(
             device: record.device.clone(),
             component: record.component.clone(),
             part: slot.part,
-            depot: device.depot,
+            depot: device.depot_at(record.ts).clone(),
             quantity: slot.quantity,
             predicted,
         })),

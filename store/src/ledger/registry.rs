@@ -317,6 +317,8 @@ pub async fn auto_register(connection: &mut Connection, tenant: &TenantId, devic
         installed_at: None,
         observed_from: None,
         observed_until: None,
+        moves_to: None,
+        moves_at: None,
     };
     upsert(connection, tenant, &[row]).await?;
     Ok(true)

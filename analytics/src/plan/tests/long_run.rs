@@ -27,6 +27,8 @@ fn device(name: &str, depot: &str, observed: (i64, i64), contract: Option<&str>)
         installed_at: None,
         observed_from: Some(day(observed.0)),
         observed_until: Some(day(observed.1)),
+        moves_to: None,
+        moves_at: None,
     }
 }
 
@@ -122,6 +124,19 @@ fn a_mended_part_comes_back_from_the_shop() {
     let (parts, _) = reckon(&fleet, &histories, &[], 1000);
     close(parts[0].resupply_days, 0.75 * 4.0 + 0.25 * 14.0);
     assert_eq!(parts[0].pack_size, 5);
+    // Four pieces are in repair on average: five places make them wait, three cannot mend them all.
+    let per_day = parts[0].cells[0].rate_per_day;
+    fleet.parts[0].repair_days = Some(4.0 / per_day);
+    fleet.parts[0].repair_places = Some(5);
+    let (parts, rejected) = reckon(&fleet, &histories, &[], 1000);
+    assert!(rejected.is_empty());
+    // Erlang's C of 5 places at a load of 4: .5541.
+    let wait = 0.554_112_554_112_554 * 4.0 / per_day;
+    close(parts[0].resupply_days, 0.75 * (4.0 / per_day + wait) + 0.25 * 14.0);
+    fleet.parts[0].repair_places = Some(3);
+    let (parts, rejected) = reckon(&fleet, &histories, &[], 1000);
+    close(parts[0].resupply_days, 14.0);
+    assert!(rejected[0].cause.contains("repair_places"), "{rejected:?}");
     fleet.parts[0].unit_cost = -1.0;
     let (_, rejected) = reckon(&fleet, &histories, &[], 1000);
     assert_eq!((rejected[0].record.as_str(), rejected[0].example.as_str()), ("part", "disk"));

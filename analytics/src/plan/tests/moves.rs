@@ -96,6 +96,13 @@ fn what_lies_too_long_goes_back() {
     assert_eq!((back.from.as_str(), back.to.as_str(), back.quantity), ("south", "hub", 5));
     close(back.cost_if_not - back.cost_if_sent, back.worth);
     close(back.cost, 50.0);
+    // Nobody waits for them: they go when the lane back pays.
+    let back_lane = fleet.lanes.iter().position(|lane| lane.to.as_str() == "hub" && lane.from.as_str() == "south");
+    let mut dear = fleet.clone();
+    dear.lanes[back_lane.unwrap()].fixed_cost = Some(back.worth + 1.0);
+    assert_eq!(with(1.0 / 36_500.0, &dear).transfers, []);
+    dear.lanes[back_lane.unwrap()].fixed_cost = Some(back.worth - 1.0);
+    assert_eq!(with(1.0 / 36_500.0, &dear).transfers, plan.transfers);
     let returned = |plan: &Plan| -> u32 {
         plan.transfers.iter().filter(|one| one.kind == TransferKind::Return).map(|one| one.quantity).sum()
     };

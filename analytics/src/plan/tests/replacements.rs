@@ -45,6 +45,8 @@ fn planned(forecasts: Vec<SlotForecast>, open: &[WorkOrder]) -> Vec<SlotForecast
             installed_at: None,
             observed_from: None,
             observed_until: None,
+            moves_to: None,
+            moves_at: None,
         })
         .collect();
     plan_replacements(forecasts, &fleet, open, AS_OF.parse().unwrap())

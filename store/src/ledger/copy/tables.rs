@@ -42,11 +42,12 @@ pub(super) const TABLES: &[Table] = &[
     table!(signals [tenant model signal] unit description low_limit high_limit),
     table!(components [tenant model component] part quantity description),
     table!(parts [tenant part] unit_cost description supplier_lead_days repairable repair_days repair_yield pack_size
-        minimum_order successor shelf_life_days),
+        minimum_order successor shelf_life_days supplier_lead_days_p95 repair_places),
     table!(depots [tenant depot] echelon region latitude longitude timezone capacity),
     table!(lanes [tenant from_depot to_depot] days days_p95 cost_per_piece fixed_cost capacity),
     table!(contracts [tenant contract] respond_hours resolve_hours downtime_cost_per_day miss_penalty),
-    table!(devices [tenant device] model depot serial site contract installed_at observed_from observed_until),
+    table!(devices [tenant device] model depot serial site contract installed_at observed_from observed_until moves_to
+        moves_at),
     table!(maintenance [tenant device ts component action] reason),
     table!(consumption [consumption_id] tenant ts part depot quantity),
     table!(stock [tenant part depot] on_hand in_transit),

@@ -37,6 +37,8 @@ pub(super) fn named_part(name: &str, unit_cost: f64) -> Part {
         minimum_order: None,
         successor: None,
         shelf_life_days: None,
+        supplier_lead_days_p95: None,
+        repair_places: None,
     }
 }
 

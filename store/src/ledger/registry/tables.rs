@@ -130,6 +130,8 @@ impl Record for Part {
         "minimum_order",
         "successor",
         "shelf_life_days",
+        "supplier_lead_days_p95",
+        "repair_places",
     ];
     const KEYS: usize = 1;
 
@@ -142,7 +144,11 @@ impl Record for Part {
     fn check(&self, _tenant: &TenantId) -> Result<(), String> {
         at_least_zero("unit_cost", self.unit_cost)?;
         at_least_zero("supplier_lead_days", self.supplier_lead_days)?;
+        at_least_zero("supplier_lead_days_p95", self.supplier_lead_days_p95)?;
         at_least_zero("repair_days", self.repair_days)?;
+        if self.repair_places == Some(0) {
+            return Err("repair_places is 0, not 1 or more; leave it empty where there is no bound".to_owned());
+        }
         if let Some(days) = self.shelf_life_days.filter(|days| !(days.is_finite() && *days > 0.0)) {
             return Err(format!("shelf_life_days is {days}, not a number above zero"));
         }
@@ -173,7 +179,9 @@ impl Record for Part {
             .count(self.pack_size)
             .count(self.minimum_order)
             .text_optional(self.successor.as_ref().map(|successor| successor.as_str()))
-            .number(self.shelf_life_days);
+            .number(self.shelf_life_days)
+            .number(self.supplier_lead_days_p95)
+            .count(self.repair_places);
     }
     fn read(_tenant: &TenantId, row: &AnyRow) -> Result<Self, Error> {
         Ok(Self {
@@ -188,6 +196,8 @@ impl Record for Part {
             minimum_order: count_optional(row, "minimum_order")?,
             successor: parse_optional(row, "successor")?,
             shelf_life_days: get(row, "shelf_life_days")?,
+            supplier_lead_days_p95: get(row, "supplier_lead_days_p95")?,
+            repair_places: count_optional(row, "repair_places")?,
         })
     }
 }
@@ -305,8 +315,19 @@ impl Record for Contract {
 impl Record for Device {
     const WHAT: &'static str = "device";
     const TABLE: &'static str = "devices";
-    const COLUMNS: &'static [&'static str] =
-        &["device", "model", "depot", "serial", "site", "contract", "installed_at", "observed_from", "observed_until"];
+    const COLUMNS: &'static [&'static str] = &[
+        "device",
+        "model",
+        "depot",
+        "serial",
+        "site",
+        "contract",
+        "installed_at",
+        "observed_from",
+        "observed_until",
+        "moves_to",
+        "moves_at",
+    ];
     const KEYS: usize = 1;
 
     fn key(&self) -> Vec<&str> {
@@ -316,6 +337,7 @@ impl Record for Device {
         vec![
             model_reference(|device: &Self| Some(device.model.as_str())),
             depot_reference(|device| Some(device.depot.as_str())),
+            depot_reference(|device| device.moves_to.as_ref().map(|depot| depot.as_str())),
             Reference {
                 what: "contract",
                 table: "contracts",
@@ -325,10 +347,12 @@ impl Record for Device {
         ]
     }
     fn check(&self, tenant: &TenantId) -> Result<(), String> {
-        if self.tenant == *tenant {
-            Ok(())
-        } else {
-            Err(format!("it belongs to tenant {:?}, not to {:?}", self.tenant.as_str(), tenant.as_str()))
+        if self.tenant != *tenant {
+            return Err(format!("it belongs to tenant {:?}, not to {:?}", self.tenant.as_str(), tenant.as_str()));
+        }
+        match self.moves_to.is_some() == self.moves_at.is_some() {
+            true => Ok(()),
+            false => Err("moves_to and moves_at go together: say both, or none where it stays".to_owned()),
         }
     }
     fn write(&self, values: &mut Values<'_>) {
@@ -341,7 +365,9 @@ impl Record for Device {
             .text_optional(self.contract.as_ref().map(|contract| contract.as_str()))
             .time(self.installed_at)
             .time(self.observed_from)
-            .time(self.observed_until);
+            .time(self.observed_until)
+            .text_optional(self.moves_to.as_ref().map(|depot| depot.as_str()))
+            .time(self.moves_at);
     }
     fn read(tenant: &TenantId, row: &AnyRow) -> Result<Self, Error> {
         Ok(Self {
@@ -355,6 +381,8 @@ impl Record for Device {
             installed_at: time_optional(row, "installed_at")?,
             observed_from: time_optional(row, "observed_from")?,
             observed_until: time_optional(row, "observed_until")?,
+            moves_to: parse_optional(row, "moves_to")?,
+            moves_at: time_optional(row, "moves_at")?,
         })
     }
 }

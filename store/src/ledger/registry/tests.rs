@@ -36,6 +36,8 @@ fn part(name: &str, successor: Option<&str>) -> Part {
         minimum_order: None,
         successor: successor.map(|name| PartId::parse(name).unwrap()),
         shelf_life_days: Some(730.0),
+        supplier_lead_days_p95: None,
+        repair_places: None,
     }
 }
 
@@ -67,6 +69,8 @@ fn device(name: &str, model: &str, depot: &str) -> Device {
         installed_at: Some(Timestamp::from_millis(5)),
         observed_from: None,
         observed_until: None,
+        moves_to: None,
+        moves_at: None,
     }
 }
 
