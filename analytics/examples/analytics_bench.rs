@@ -10,7 +10,7 @@ use harbinger_analytics::{
     base_stock::{Cell, Claim, Goal, Item, Levels, Measure, Place, optimise},
     demand::{DemandLaw, Trial, poisson_binomial},
     failure::{Subject, TrainOptions, score, subjects, train},
-    plan::{PlanInput, PlanOptions, SlotForecast, StockPosition, plan},
+    plan::{PlanInput, PlanOptions, Served, SlotForecast, StockPosition, plan},
     screen::Screen,
     survival::SurvivalCurve,
 };

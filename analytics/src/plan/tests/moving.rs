@@ -8,7 +8,10 @@ use harbinger_core::{
 };
 
 use super::*;
-use crate::failure::{TrainOptions, subjects, train};
+use crate::{
+    demand::DemandLaw,
+    failure::{TrainOptions, subjects, train},
+};
 
 const AS_OF: &str = "2026-03-01T00:00:00Z";
 const RATE_PER_DAY: f64 = 0.02;

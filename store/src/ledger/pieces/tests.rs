@@ -165,6 +165,12 @@ async fn dear_parts_are_named_one_by_one(ledger: Ledger) {
     orders::ship(&mut tx, &tenant(), bought.kind, &bought.order_id, departure, at(2)).await.unwrap();
 }
 
+/// Names the pieces of a use; where all pieces are then.
+async fn put_in(tx: &mut Connection, use_id: &str, serials: &[&str]) -> (Result<(), String>, Vec<String>) {
+    let done = install(tx, &tenant(), use_id, &named(serials)).await;
+    (done.map_err(|error| error.to_string()), places(tx).await)
+}
+
 async fn a_use_names_the_pieces_that_it_put_in(ledger: Ledger) {
     stock_hub(&ledger).await;
     let mut tx = ledger.write().await.unwrap();
@@ -182,20 +188,25 @@ async fn a_use_names_the_pieces_that_it_put_in(ledger: Ledger) {
         predicted: true,
     };
     let (_, used) = orders::use_part(&mut tx, &tenant(), &wanted).await.unwrap();
-    let mut name = async |use_id: &str, serials: &[&str]| {
-        let named = install(&mut tx, &tenant(), use_id, &named(serials)).await;
-        (named.map_err(|error| error.to_string()), places(&mut tx).await)
-    };
-    let (refused, _) = name(&used.use_id, &["a", "b", "c"]).await;
+    let (refused, _) = put_in(&mut tx, &used.use_id, &["a", "b", "c"]).await;
     assert!(refused.unwrap_err().starts_with("3 serials are named for 2 pieces"));
-    assert!(name("use_none", &["a"]).await.0.unwrap_err().contains("use_none"));
-    assert_eq!(name(&used.use_id, &["a", "x"]).await, (Ok(()), named(&["a in server-1", "b north", "x in server-1"])));
+    assert!(put_in(&mut tx, "use_none", &["a"]).await.0.unwrap_err().contains("use_none"));
+    assert_eq!(
+        put_in(&mut tx, &used.use_id, &["a", "x"]).await,
+        (Ok(()), named(&["a in server-1", "b north", "x in server-1"]))
+    );
     // Said again, and said right.
-    assert_eq!(name(&used.use_id, &["a", "x"]).await, (Ok(()), named(&["a in server-1", "b north", "x in server-1"])));
-    assert_eq!(name(&used.use_id, &["b", "x"]).await, (Ok(()), named(&["a north", "b in server-1", "x in server-1"])));
+    assert_eq!(
+        put_in(&mut tx, &used.use_id, &["a", "x"]).await,
+        (Ok(()), named(&["a in server-1", "b north", "x in server-1"]))
+    );
+    assert_eq!(
+        put_in(&mut tx, &used.use_id, &["b", "x"]).await,
+        (Ok(()), named(&["a north", "b in server-1", "x in server-1"]))
+    );
     let next = orders::PartUse { ts: at(6), quantity: 1, ..wanted };
     let (_, next) = orders::use_part(&mut tx, &tenant(), &next).await.unwrap();
-    let (refused, after) = name(&next.use_id, &["b"]).await;
+    let (refused, after) = put_in(&mut tx, &next.use_id, &["b"]).await;
     assert_eq!(refused.unwrap_err(), "piece \"b\" of part \"disk\" is in device \"server-1\"");
     assert_eq!(after, ["a north", "b in server-1", "x in server-1"]);
     let inside = PieceFilter { device: Some(device.clone()), ..PieceFilter::default() };
