@@ -4,7 +4,7 @@ use rayon::prelude::*;
 
 use super::{
     bins::{Binned, MISSING},
-    histogram::{BINS, Bounds, Cut, Histogram, Packed, Rules, fill, subtract},
+    histogram::{AT_ONCE, BINS, Bounds, Cut, Histogram, Packed, Rules, fill, subtract},
     tree::{self, Tree},
 };
 
@@ -152,12 +152,14 @@ impl Job<'_> {
     /// Fills the histograms of a leaf and finds its best cut.
     fn look(&self, leaf: &mut Leaf, rows: &[u32], gathered: &[Packed]) {
         let (inside, sums, bounds) = (&rows[leaf.rows.clone()], leaf.sums, leaf.bounds);
-        let of = |(place, histogram): (usize, &mut Histogram)| {
-            let feature = self.features[place];
-            fill(histogram, self.bins(place), self.binned.column(feature), inside, gathered);
-            self.best(place, histogram, (sums, inside.len()), bounds)
+        let of = |(chunk, histograms): (usize, &mut [Histogram])| {
+            let first = chunk * AT_ONCE;
+            self.fill(first, histograms, inside, gathered);
+            let best =
+                |(n, histogram): (usize, &Histogram)| self.best(first + n, histogram, (sums, inside.len()), bounds);
+            first_best(histograms.iter().enumerate().map(best))
         };
-        let cuts: Vec<Option<Cut>> = leaf.histograms.par_iter_mut().enumerate().map(of).collect();
+        let cuts: Vec<Option<Cut>> = leaf.histograms.par_chunks_mut(AT_ONCE).enumerate().map(of).collect();
         leaf.best = first_best(cuts);
     }
 
@@ -166,13 +168,19 @@ impl Job<'_> {
         let inside = &rows[small.rows.clone()];
         let (of_small, of_large) = ((small.sums, small.rows.len()), (large.sums, large.rows.len()));
         let bounds = (small.bounds, large.bounds);
-        let of = |(place, (small, large)): (usize, (&mut Histogram, &mut Histogram))| {
-            let bins = self.bins(place);
-            fill(small, bins, self.binned.column(self.features[place]), inside, gathered);
-            subtract(large, bins, small);
-            (self.best(place, small, of_small, bounds.0), self.best(place, large, of_large, bounds.1))
+        let of = |(chunk, (small, large)): (usize, (&mut [Histogram], &mut [Histogram]))| {
+            let first = chunk * AT_ONCE;
+            self.fill(first, small, inside, gathered);
+            let (mut best_of_small, mut best_of_large) = (None, None);
+            for (n, (small, large)) in small.iter().zip(large).enumerate() {
+                let place = first + n;
+                subtract(large, self.bins(place), small);
+                best_of_small = first_best([best_of_small, self.best(place, small, of_small, bounds.0)]);
+                best_of_large = first_best([best_of_large, self.best(place, large, of_large, bounds.1)]);
+            }
+            (best_of_small, best_of_large)
         };
-        let pairs = small.histograms.iter_mut().zip(&mut large.histograms).enumerate();
+        let pairs = small.histograms.chunks_mut(AT_ONCE).zip(large.histograms.chunks_mut(AT_ONCE)).enumerate();
         let (cuts_of_small, cuts_of_large): (Vec<Option<Cut>>, Vec<Option<Cut>>) =
             if inside.len() * self.features.len() < CELLS_FOR_THREADS {
                 pairs.map(of).unzip()
@@ -182,6 +190,12 @@ impl Job<'_> {
             };
         small.best = first_best(cuts_of_small);
         large.best = first_best(cuts_of_large);
+    }
+
+    /// Fills the histograms of the job's features from the one at `first` on.
+    fn fill(&self, first: usize, histograms: &mut [Histogram], rows: &[u32], gathered: &[Packed]) {
+        let column = |n: usize| self.binned.column(self.features[first + n]);
+        fill(histograms, |n| self.bins(first + n), column, rows, gathered);
     }
 
     /// Bins of values of a feature of the job.
@@ -203,7 +217,7 @@ impl Grown {
 }
 
 /// The cut that gains most; of equally good ones the one of the first feature.
-fn first_best(cuts: Vec<Option<Cut>>) -> Option<Cut> {
+fn first_best(cuts: impl IntoIterator<Item = Option<Cut>>) -> Option<Cut> {
     cuts.into_iter().flatten().reduce(|best, cut| if cut.gain > best.gain { cut } else { best })
 }
 

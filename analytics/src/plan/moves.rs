@@ -182,7 +182,9 @@ impl<'a> Group<'_, 'a> {
         let out = lane.cost_per_piece.unwrap_or(0.0);
         let back = self.lane(taker, giver);
         let back = back.and_then(|lane| lane.cost_per_piece).unwrap_or(out);
-        let hurdle = options.move_margin.max(1.0) * (out + back) + lane.fixed_cost.unwrap_or(0.0);
+        // What goes to the hub pays for its lane together ([`super::shared::pay_for_lanes`]).
+        let fixed = lane.fixed_cost.filter(|_| !taker.is_hub).unwrap_or(0.0);
+        let hurdle = options.move_margin.max(1.0) * (out + back) + fixed;
         let is_alike = (lane.days - taker.cell.way.lead.days).abs() <= SAME_DAYS;
         let wants = taker.value.gain_of_next(taker.position) > 0.0;
         if is_alike || !wants || taker.is_hub {

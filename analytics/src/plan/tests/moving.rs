@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashSet};
 
 use harbinger_core::{
-    fleet::{ComponentSlot, Device},
+    fleet::{ComponentSlot, Device, HardwareModel},
     history::DeviceHistory,
 };
 
@@ -45,6 +45,7 @@ fn a_device_that_moves_counts_where_it_is_when_it_fails() {
 fn a_forecast_is_made_for_each_depot_of_a_device_that_moves() {
     let as_of: Timestamp = AS_OF.parse().unwrap();
     let mut fleet = fleet();
+    fleet.models = vec![HardwareModel { model: "m".parse().unwrap(), kind: "server".to_owned(), description: None }];
     fleet.components = vec![ComponentSlot {
         model: "m".parse().unwrap(),
         component: "fan1".parse().unwrap(),
