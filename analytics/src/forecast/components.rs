@@ -1,7 +1,13 @@
 //! The laws that a forecast mixes: what each says of a period of a series, from the past and from the whole set of series.
 //!
+//! Laws around a series' own discounted means and shares of periods with demand, its own past smoothed by those, the laws that the fleet
+//! shows to be likely ([`super::fleet`]), and its own past smoothed by them.
+//!
 //! All count in lots: one piece, or more where a series took thousands in a period, so that laws stay short.
 
+use std::ops::Range;
+
+use super::fleet::{DISCOUNTS, Filter, Likely, SMOOTHER};
 use crate::demand::DemandLaw;
 
 /// Weights of a period relative to the one after it, for means: from all the past alike to the last few periods.
@@ -22,8 +28,17 @@ const EMPIRICAL_DISCOUNTS: [f64; 3] = [1.0, 0.95, 0.85];
 const MEANS: usize = MEAN_DISCOUNTS.len() * MEAN_SHAPES.len();
 const HURDLES: usize = HURDLE_DISCOUNTS.len() * HURDLE_SHAPES.len();
 
+const SHAPES: usize = MEANS + HURDLES;
+
+/// Discounts of a series' own past values where the fleet's law smooths them, and periods' worth of that law behind them.
+const OWN_PAST: [(f64, f64); 4] = [(1.0, 4.0), (1.0, 16.0), (0.93, 4.0), (0.93, 16.0)];
+
+/// The places of the laws in their order, behind those of shapes.
+const OF_FLEET: usize = SHAPES + EMPIRICAL_DISCOUNTS.len();
+const OF_OWN_PAST: usize = OF_FLEET + DISCOUNTS.len();
+
 /// How many laws there are.
-pub(super) const COMPONENTS: usize = MEANS + HURDLES + EMPIRICAL_DISCOUNTS.len();
+pub(super) const COMPONENTS: usize = OF_OWN_PAST + OWN_PAST.len();
 
 /// The laws whose even mixture smooths a series' own past: means with discount 0.96, hurdles with discount 0.88.
 const SMOOTHERS: [usize; 4] = [6, 7, MEANS + 2, MEANS + 3];
@@ -57,6 +72,8 @@ const MOST_ENTRIES: usize = 65_536;
 
 /// Laws with less weight are left out of a mixture.
 const LEAST_WEIGHT: f64 = 1e-3;
+/// The same of those of the fleet, which are many.
+const LEAST_WEIGHT_OF_FLEET: f64 = 1e-5;
 
 /// What the whole set of series is like before an origin, in pieces.
 #[derive(Debug, Clone, Copy)]
@@ -152,7 +169,7 @@ impl Shape {
 #[derive(Debug)]
 pub(super) struct Components {
     lot: f64,
-    shapes: [Shape; MEANS + HURDLES],
+    shapes: [Shape; SHAPES],
     /// The past in lots, the latest first; NaN is not known.
     past: Vec<f64>,
 }
@@ -171,7 +188,7 @@ impl Components {
         let long_share = (demands + pool.share) / (periods + 1.0);
         let taken: f64 = past.iter().filter(|y| y.is_finite()).sum();
         let size = (taken + (pool.size / lot).max(1.0)) / (demands + 1.0);
-        let mut shapes = [Shape::Spread { mean: long_mean, shape: 1.0 }; MEANS + HURDLES];
+        let mut shapes = [Shape::Spread { mean: long_mean, shape: 1.0 }; SHAPES];
         let mut places = shapes.iter_mut();
         for discount in MEAN_DISCOUNTS {
             let (sum, count) = discounted(known.clone(), discount);
@@ -190,8 +207,8 @@ impl Components {
         Some(Self { lot, shapes, past })
     }
 
-    /// P(the period takes `pieces`), by law.
-    pub(super) fn probabilities(&self, pieces: f64) -> [f64; COMPONENTS] {
+    /// P(the period takes `pieces`), by law; `of_fleet`: that by the laws of the fleet.
+    pub(super) fn probabilities(&self, pieces: f64, of_fleet: [f64; DISCOUNTS.len()]) -> [f64; COMPONENTS] {
         let lots = (pieces / self.lot).ceil();
         // Saturates; what lies beyond the longest law has no probability worth telling apart.
         let place = (lots as usize).min(MOST_ENTRIES);
@@ -200,10 +217,17 @@ impl Components {
             *p = shape.probability(place);
         }
         let smooth = SMOOTHERS.iter().map(|&law| probabilities[law]).sum::<f64>() / SMOOTHERS.len() as f64;
-        for (p, discount) in probabilities[MEANS + HURDLES..].iter_mut().zip(EMPIRICAL_DISCOUNTS) {
+        let past = |discount: f64, prior: f64, smooth: f64| {
             let mut same = 0.0;
             let all = self.each_past(discount, |y, weight| same += if y == lots { weight } else { 0.0 });
-            *p = (same + EMPIRICAL_PRIOR * smooth) / (all + EMPIRICAL_PRIOR);
+            (same + prior * smooth) / (all + prior)
+        };
+        for (p, discount) in probabilities[SHAPES..].iter_mut().zip(EMPIRICAL_DISCOUNTS) {
+            *p = past(discount, EMPIRICAL_PRIOR, smooth);
+        }
+        probabilities[OF_FLEET..OF_OWN_PAST].copy_from_slice(&of_fleet);
+        for (p, (discount, prior)) in probabilities[OF_OWN_PAST..].iter_mut().zip(OWN_PAST) {
+            *p = past(discount, prior, of_fleet[SMOOTHER]);
         }
         probabilities
     }
@@ -221,26 +245,51 @@ impl Components {
         all
     }
 
-    /// The mixture of the laws, and the pieces of a lot.
-    pub(super) fn mixture(&self, weights: &[f64; COMPONENTS]) -> (DemandLaw, f64) {
-        let mut of_shapes = [0.0; MEANS + HURDLES];
-        of_shapes.copy_from_slice(&weights[..MEANS + HURDLES]);
-        let mut of_past = Vec::with_capacity(EMPIRICAL_DISCOUNTS.len() * self.past.len());
-        for (discount, weight) in EMPIRICAL_DISCOUNTS.into_iter().zip(&weights[MEANS + HURDLES..]) {
-            let all = self.each_past(discount, |_, _| ());
-            let of_each = weight / (all + EMPIRICAL_PRIOR);
+    /// The mixture of the laws of a run of periods, and the pieces of a lot.
+    ///
+    /// * `fleet`: what it knows of the series after its past.
+    pub(super) fn mixture(
+        &self,
+        weights: &[f64; COMPONENTS],
+        fleet: &Filter<'_>,
+        periods: Range<usize>,
+    ) -> (DemandLaw, f64) {
+        let mut of_shapes = [0.0; SHAPES];
+        of_shapes.copy_from_slice(&weights[..SHAPES]);
+        let mut of_fleet = [0.0; DISCOUNTS.len()];
+        of_fleet.copy_from_slice(&weights[OF_FLEET..OF_OWN_PAST]);
+        let mut of_past = Vec::with_capacity((EMPIRICAL_DISCOUNTS.len() + OWN_PAST.len()) * self.past.len());
+        // Gives the past its weights, and what each period's worth of the law behind it weighs.
+        let mut weigh = |discount: f64, prior: f64, weight: f64| {
+            let of_each = weight / (self.each_past(discount, |_, _| ()) + prior);
             self.each_past(discount, |y, weight| of_past.push((y, weight * of_each)));
+            of_each
+        };
+        for (discount, weight) in EMPIRICAL_DISCOUNTS.into_iter().zip(&weights[SHAPES..]) {
+            let of_each = weigh(discount, EMPIRICAL_PRIOR, *weight);
             for law in SMOOTHERS {
                 of_shapes[law] += of_each * EMPIRICAL_PRIOR / SMOOTHERS.len() as f64;
             }
         }
+        for ((discount, prior), weight) in OWN_PAST.into_iter().zip(&weights[OF_OWN_PAST..]) {
+            of_fleet[SMOOTHER] += weigh(discount, prior, *weight) * prior;
+        }
+        let laws = fleet.mixed(&of_fleet, periods, LEAST_WEIGHT_OF_FLEET);
         let largest = self.past.iter().copied().filter(|y| y.is_finite()).fold(0.0, f64::max);
-        let mean = self.shapes.iter().map(|shape| shape.mean()).fold(0.0, f64::max);
+        let expected = laws.iter().map(|law| law.weight * law.mean).sum::<f64>() / self.lot;
+        let mean = self.shapes.iter().map(|shape| shape.mean()).fold(expected, f64::max);
         let length = ((64.0 + 2.0 * largest + 16.0 * mean) as usize).min(MOST_ENTRIES);
         let mut pmf = vec![0.0; length];
         let mut total = 0.0;
         for (shape, weight) in self.shapes.iter().zip(of_shapes).filter(|(_, weight)| *weight >= LEAST_WEIGHT) {
             pmf.iter_mut().zip(shape.entries()).for_each(|(sum, mass)| *sum += weight * mass);
+            total += weight;
+        }
+        for Likely { weight, idle, mean, shape } in laws {
+            let law = Shape::Spread { mean: mean / self.lot, shape };
+            let working = weight * (1.0 - idle);
+            pmf.iter_mut().zip(law.entries()).for_each(|(sum, mass)| *sum += working * mass);
+            pmf[0] += weight * idle;
             total += weight;
         }
         for (lots, weight) in of_past {

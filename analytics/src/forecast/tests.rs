@@ -14,7 +14,9 @@ use super::*;
 const QUANTILES: [f64; 6] = [0.05, 0.5, 0.9, 0.95, 0.99, 0.999];
 
 fn all_quantiles(series: &[Vec<f64>], origins: &[usize], ahead: usize) -> Vec<Vec<Option<Vec<f64>>>> {
-    forecast(series, origins, ahead, |law| QUANTILES.iter().map(|&q| law.quantile(q)).chain([law.mean()]).collect())
+    forecast(series, 0, origins, ahead..ahead + 1, |law| {
+        QUANTILES.iter().map(|&q| law.quantile(q)).chain([law.mean()]).collect()
+    })
 }
 
 /// Rare demand for some pieces at once, at a rate of each series' own.
@@ -68,6 +70,54 @@ fn quantiles_cover_what_they_say() {
     // Sizes are 1 to 6: a sharp law does not go far beyond.
     let p95: Vec<f64> = found.iter().flatten().flatten().map(|found| found[3]).collect();
     assert!(p95.iter().sum::<f64>() / p95.len() as f64 <= 6.5, "{p95:?}");
+}
+
+#[test]
+fn what_else_is_asked_for_changes_no_forecast() {
+    let series = lumpy(30, 40);
+    let (alone, beside) = (all_quantiles(&series, &[38], 0), all_quantiles(&series, &[30, 38], 0));
+    assert!(alone.iter().zip(&beside).all(|(alone, beside)| alone[0] == beside[1]));
+}
+
+/// Half of the fleet takes about ten pieces a month and half next to none: one month tells which a new part is.
+#[test]
+fn a_short_past_is_taken_for_one_like_the_others() {
+    let mut random = ChaCha8Rng::seed_from_u64(11);
+    let mut of = |busy: bool| -> Vec<f64> {
+        let mut draw = || match busy {
+            true => f64::from((0..20).map(|_| u32::from(random.random_bool(0.5))).sum::<u32>()),
+            false => f64::from(u8::from(random.random_bool(0.02))),
+        };
+        (0..30).map(|_| draw()).collect()
+    };
+    let mut series: Vec<Vec<f64>> = (0..400).map(|n| of(n % 2 == 0)).collect();
+    for first in [9.0, 0.0] {
+        let mut fresh = vec![f64::NAN; 30];
+        fresh[28] = first;
+        series.push(fresh);
+    }
+    let found = all_quantiles(&series, &[29], 0);
+    let (busy, quiet) = (found[400][0].as_ref().unwrap(), found[401][0].as_ref().unwrap());
+    assert!((7.0..13.0).contains(&busy[6]) && busy[1] >= 7.0, "{busy:?}");
+    assert!(quiet[6] < 1.5 && quiet[1] == 0.0, "{quiet:?}");
+}
+
+#[test]
+fn a_season_that_came_back_is_foretold() {
+    let mut random = ChaCha8Rng::seed_from_u64(5);
+    let mut draw = |at: usize| f64::from(u8::from(random.random_bool(if at % 12 == 7 { 0.04 } else { 0.4 })));
+    let series: Vec<Vec<f64>> = (0..300).map(|_| (0..48).map(&mut draw).collect()).collect();
+    let mean_at = |origin: usize, cycle: usize| -> f64 {
+        let found = forecast(&series, cycle, &[origin], 0..1, Forecast::mean);
+        found.iter().map(|of| of[0].unwrap()).sum::<f64>() / 300.0
+    };
+    let (quiet, usual) = (mean_at(43, 12), mean_at(41, 12));
+    assert!(quiet < 0.7 * usual && (0.3..0.45).contains(&usual), "{quiet} {usual}");
+    assert!(mean_at(43, 0) > 0.9 * mean_at(41, 0), "none without a cycle");
+    // Over a whole year it is one month of twelve.
+    let year = forecast(&series, 12, &[43], 0..12, Forecast::mean);
+    let year = year.iter().map(|of| of[0].unwrap()).sum::<f64>() / 300.0;
+    assert!((0.3..0.42).contains(&year), "{year}");
 }
 
 #[test]

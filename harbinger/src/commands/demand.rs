@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::Context;
 use clap::ValueEnum;
-use harbinger_analytics::forecast::{Forecast, Histories, forecast, histories};
+use harbinger_analytics::forecast::{Forecast, Histories, cycle, forecast, histories};
 use harbinger_bundle::{
     Bundle,
     results::{DemandRow, write_demand},
@@ -88,7 +88,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         Some(rolling) => {
             let origins = last_origins(&histories, rolling)?;
             let starts = origins.iter().map(|&origin| histories.periods[origin]).collect();
-            (starts, forecast(&histories.series, &origins, 0, summary))
+            (starts, forecast(&histories.series, cycle(&step), &origins, 0..1, summary))
         }
         None => beyond(&histories, &step, usize::from(arguments.periods.unwrap_or(1))),
     };
@@ -110,7 +110,7 @@ fn beyond(histories: &Histories, step: &Step, periods: usize) -> (Vec<Timestamp>
     let starts = std::iter::successors(last, |&at| Some(step.after(at))).skip(1).take(periods).collect();
     let mut forecasts = vec![Vec::new(); histories.series.len()];
     for ahead in 0..periods {
-        let of_period = forecast(&histories.series, &[end], ahead, summary);
+        let of_period = forecast(&histories.series, cycle(step), &[end], ahead..ahead + 1, summary);
         forecasts.iter_mut().zip(of_period).for_each(|(of_place, one)| of_place.extend(one));
     }
     (starts, forecasts)

@@ -10,7 +10,7 @@
 
 use std::{collections::BTreeMap, path::Path};
 
-use harbinger_analytics::forecast::{Cover, Histories, forecast};
+use harbinger_analytics::forecast::{Cover, Histories, cycle, forecast};
 use harbinger_bundle::{
     Bundle,
     results::{LevelRow, write_levels},
@@ -65,7 +65,7 @@ pub(super) fn rolling(folder: &Path, arguments: &Arguments, out: &Path) -> anyho
     let progress = Progress::begin("forecasting");
     let mut levels: BTreeMap<(&PartId, &DepotId), Vec<Option<Vec<f64>>>> = BTreeMap::new();
     for group in groups(&bundle, &histories, arguments) {
-        let found = group.levels(&origins, &arguments.quantiles);
+        let found = group.levels(&origins, &arguments.quantiles, cycle(&step));
         levels.extend(group.places.into_iter().zip(found));
     }
     let rows = levels.iter().flat_map(|(&(part, depot), of_place)| {
@@ -101,8 +101,10 @@ impl<'a> Group<'a> {
         self.series.push(series);
     }
 
-    fn levels(&self, origins: &[usize], quantiles: &[f64]) -> Levels {
-        forecast(&self.series, origins, 0, |law| {
+    fn levels(&self, origins: &[usize], quantiles: &[f64], cycle: usize) -> Levels {
+        // The periods until what is ordered next is there.
+        let covered = (self.lead + self.review).ceil().max(1.0) as usize;
+        forecast(&self.series, cycle, origins, 0..covered, |law| {
             let cover = Cover::of(law, self.lead, self.review);
             quantiles.iter().map(|&quantile| cover.level(quantile)).collect()
         })
