@@ -2,8 +2,8 @@
 //!
 //! No single method is best for all series, so a forecast is a mixture of laws: Poisson-gamma laws around discounted means,
 //! hurdle laws (whether there is demand, and how much then), the laws that are common in the fleet and likely for the series, and the
-//! series' own past smoothed by those. All of them borrow strength from the whole set of series. How much each counts is learned in a rolling back-test over all series, shrunk
-//! towards its class of demand for a class, and towards that for a series.
+//! series' own past smoothed by those. All of them borrow strength from the whole set of series. How much each counts is learned in a
+//! rolling back-test over all series, shrunk towards its class of demand for a class, and towards that for a series.
 //!
 //! A forecast for a period uses only the periods before it.
 

@@ -80,9 +80,9 @@ impl Weights {
         KaplanMeier::new(&watched.collect::<Vec<_>>()).ok().map(Self)
     }
 
-    /// The weight of a row.
+    /// The weight of a row. A device that was watched for just as long would have shown its failure.
     pub(super) fn of_row(&self, hours: f64) -> f64 {
-        (1.0 / self.0.survival(hours)).min(MOST_WEIGHT)
+        (1.0 / self.0.survival(hours.next_down())).min(MOST_WEIGHT)
     }
 }
 

@@ -35,8 +35,8 @@ struct KpiQuery {
     /// First instant after.
     #[param(value_type = Option<String>, format = DateTime)]
     to: Option<Timestamp>,
-    /// Tells results, too: as a whole (`none`), named after the key's `tenant`, by `month` in UTC, by `region` of depots, or by `class` of parts. Without it there are
-    /// none: they read every plan of the span.
+    /// Tells results, too: as a whole (`none`), as a whole named after the key's `tenant`, by `month` in UTC, by `region` of depots, or by
+    /// `class` of parts. Without it there are none: they read every plan of the span.
     by: Option<String>,
 }
 

@@ -44,7 +44,7 @@ impl From<Piece> for PieceView {
     fn from(row: Piece) -> Self {
         let (place, depot, device, order_id) = match row.place {
             Place::Depot(depot) => ("depot", Some(depot), None, None),
-            Place::Device(device) => ("device", None, Some(device), None),
+            Place::Device { device, .. } => ("device", None, Some(device), None),
             Place::Order(order_id) => ("order", None, None, Some(order_id)),
             Place::Gone => ("gone", None, None, None),
         };

@@ -2,8 +2,7 @@
 //!
 //! Gone are its registration, maintenance, work orders, predictions, those of shadow too, with what they were made from, alerts
 //! with their history, and what the feed and the outbox tell of those. Kept are stock movements, part uses, transfers, purchases,
-//! returns and repairs, pieces, plans and the audit record: what was bought, shipped and used remains true without the device. Pieces in it
-//! are gone.
+//! returns and repairs, pieces, plans and the audit record: what was bought, shipped and used remains true without the device.
 //!
 //! Telemetry lies in the other store, so an erasure is noted in the transaction that begins it, and the note goes when the other
 //! store is done: whoever starts after a crash finds it and goes on.
@@ -11,7 +10,7 @@
 use harbinger_core::{DeviceId, DeviceKey, TenantId, Timestamp};
 use sqlx::{AssertSqlSafe, Row as _};
 
-use super::{Connection, Error, column, pieces, predictions::PredictionKey, progress, work_orders};
+use super::{Connection, Error, column, predictions::PredictionKey, progress, work_orders};
 
 /// What was erased, in rows.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -68,7 +67,6 @@ pub async fn begin(connection: &mut Connection, key: &DeviceKey, at: Timestamp) 
         let rows = format!("DELETE FROM {table} WHERE tenant = $1 AND device = $2");
         *count = run(connection, rows, tenant, device.as_str()).await?;
     }
-    pieces::forget_device(connection, tenant, device).await?;
     for order in planned {
         work_orders::share_out(connection, tenant, &order.part, &order.depot).await?;
     }

@@ -16,7 +16,12 @@ pub enum Place {
     /// On the shelf of a depot, or gone into a device from it since, where the use did not name it.
     Depot(DepotId),
     /// In a device.
-    Device(DeviceId),
+    Device {
+        /// Which one.
+        device: DeviceId,
+        /// The use that put it there.
+        use_id: String,
+    },
     /// On the way with an order, or in the repair of this id.
     Order(String),
     /// Lost, written off or condemned.
@@ -27,7 +32,7 @@ impl std::fmt::Display for Place {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Depot(depot) => write!(f, "at depot {:?}", depot.as_str()),
-            Self::Device(device) => write!(f, "in device {:?}", device.as_str()),
+            Self::Device { device, .. } => write!(f, "in device {:?}", device.as_str()),
             Self::Order(order_id) => write!(f, "on the way with {order_id:?}"),
             Self::Gone => f.write_str("gone"),
         }
@@ -105,7 +110,7 @@ pub(super) async fn leave(
             Some(Place::Depot(depot)) if Some(&depot) == leaving.from => None,
             // Found again, or the wrong one was given up.
             Some(Place::Gone) => None,
-            Some(Place::Device(_)) if leaving.have_failed => None,
+            Some(Place::Device { .. }) if leaving.have_failed => None,
             Some(elsewhere) => Some(elsewhere),
         };
         if let Some(elsewhere) = elsewhere {
@@ -170,13 +175,10 @@ pub async fn install(
     let used = orders::get_use(&mut step, tenant, use_id).await?;
     refuse_too_many(serials, used.quantity, use_id)?;
     sqlx::query(
-        "UPDATE pieces SET place = 'depot', held_by = $5 WHERE tenant = $1 AND part = $2 AND place = 'device' AND held_by = $3 \
-         AND since = $4",
+        "UPDATE pieces SET place = 'depot', held_by = $3 WHERE tenant = $1 AND place = 'device' AND held_by = $2",
     )
     .bind(tenant.as_str())
-    .bind(used.part.as_str())
-    .bind(used.device.as_str())
-    .bind(used.ts.millis())
+    .bind(use_id)
     .bind(used.depot.as_str())
     .execute(&mut *step)
     .await?;
@@ -186,28 +188,10 @@ pub async fn install(
             Some(Place::Depot(depot)) if depot == used.depot => {}
             Some(elsewhere) => return Err(is_elsewhere(&used.part, serial, &elsewhere)),
         }
-        put(&mut step, tenant, &used.part, serial, &Place::Device(used.device.clone()), used.ts).await?;
+        let inside = Place::Device { device: used.device.clone(), use_id: use_id.to_owned() };
+        put(&mut step, tenant, &used.part, serial, &inside, used.ts).await?;
     }
     step.commit().await?;
-    Ok(())
-}
-
-/// Forgets which device pieces are in; they are gone.
-///
-/// # Errors
-/// [`Error::Database`].
-pub(super) async fn forget_device(
-    connection: &mut Connection,
-    tenant: &TenantId,
-    device: &DeviceId,
-) -> Result<(), Error> {
-    sqlx::query(
-        "UPDATE pieces SET place = 'gone', held_by = '' WHERE tenant = $1 AND place = 'device' AND held_by = $2",
-    )
-    .bind(tenant.as_str())
-    .bind(device.as_str())
-    .execute(connection)
-    .await?;
     Ok(())
 }
 
@@ -246,9 +230,10 @@ pub async fn list(
     // Empty texts stand for "no bound".
     let (after_part, after_serial) = after.unwrap_or_default();
     let rows = sqlx::query(
-        "SELECT part, serial, place, held_by, since FROM pieces WHERE tenant = $1 AND ($2 = '' OR part = $2) \
-         AND ($3 = '' OR serial = $3) AND ($7 = '' OR (place = 'device' AND held_by = $7)) \
-         AND (part > $4 OR (part = $4 AND serial > $5)) ORDER BY part, serial LIMIT $6",
+        "SELECT p.part, p.serial, p.place, p.held_by, p.since, u.device FROM pieces p \
+         LEFT JOIN part_uses u ON p.place = 'device' AND u.use_id = p.held_by \
+         WHERE p.tenant = $1 AND ($2 = '' OR p.part = $2) AND ($3 = '' OR p.serial = $3) AND ($7 = '' OR u.device = $7) \
+         AND (p.part > $4 OR (p.part = $4 AND p.serial > $5)) ORDER BY p.part, p.serial LIMIT $6",
     )
     .bind(tenant.as_str())
     .bind(filter.part.as_ref().map_or("", PartId::as_str))
@@ -290,12 +275,16 @@ async fn find(
     part: &PartId,
     serial: &str,
 ) -> Result<Option<Place>, Error> {
-    let row = sqlx::query("SELECT place, held_by FROM pieces WHERE tenant = $1 AND part = $2 AND serial = $3")
-        .bind(tenant.as_str())
-        .bind(part.as_str())
-        .bind(serial)
-        .fetch_optional(connection)
-        .await?;
+    let row = sqlx::query(
+        "SELECT p.place, p.held_by, u.device FROM pieces p \
+         LEFT JOIN part_uses u ON p.place = 'device' AND u.use_id = p.held_by \
+         WHERE p.tenant = $1 AND p.part = $2 AND p.serial = $3",
+    )
+    .bind(tenant.as_str())
+    .bind(part.as_str())
+    .bind(serial)
+    .fetch_optional(connection)
+    .await?;
     row.as_ref().map(place).transpose()
 }
 
@@ -320,7 +309,7 @@ async fn put(
 ) -> Result<(), Error> {
     let (word, held_by) = match place {
         Place::Depot(depot) => ("depot", depot.as_str()),
-        Place::Device(device) => ("device", device.as_str()),
+        Place::Device { use_id, .. } => ("device", use_id.as_str()),
         Place::Order(order_id) => ("order", order_id.as_str()),
         Place::Gone => ("gone", ""),
     };
@@ -344,7 +333,7 @@ fn place(row: &AnyRow) -> Result<Place, Error> {
     let held_by: String = column::get(row, "held_by")?;
     match column::get::<String>(row, "place")?.as_str() {
         "depot" => Ok(Place::Depot(column::parse(row, "held_by")?)),
-        "device" => Ok(Place::Device(column::parse(row, "held_by")?)),
+        "device" => Ok(Place::Device { device: column::parse(row, "device")?, use_id: held_by }),
         "order" => Ok(Place::Order(held_by)),
         "gone" => Ok(Place::Gone),
         other => Err(Error::Damaged { column: "pieces.place", value: other.to_owned() }),

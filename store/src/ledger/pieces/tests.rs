@@ -77,7 +77,7 @@ async fn places(tx: &mut Connection) -> Vec<String> {
     let short = |piece: &Piece| match &piece.place {
         Place::Depot(depot) => format!("{} {depot}", piece.serial),
         Place::Order(_) => format!("{} on the way", piece.serial),
-        Place::Device(device) => format!("{} in {device}", piece.serial),
+        Place::Device { device, .. } => format!("{} in {device}", piece.serial),
         Place::Gone => format!("{} gone", piece.serial),
     };
     all.iter().map(short).collect()
@@ -204,8 +204,8 @@ async fn a_use_names_the_pieces_that_it_put_in(ledger: Ledger) {
         put_in(&mut tx, &used.use_id, &["b", "x"]).await,
         (Ok(()), named(&["a north", "b in server-1", "x in server-1"]))
     );
-    let next = orders::PartUse { ts: at(6), quantity: 1, ..wanted };
-    let (_, next) = orders::use_part(&mut tx, &tenant(), &next).await.unwrap();
+    let next_wanted = orders::PartUse { ts: at(6), quantity: 1, ..wanted };
+    let (_, next) = orders::use_part(&mut tx, &tenant(), &next_wanted).await.unwrap();
     let (refused, after) = put_in(&mut tx, &next.use_id, &["b"]).await;
     assert_eq!(refused.unwrap_err(), "piece \"b\" of part \"disk\" is in device \"server-1\"");
     assert_eq!(after, ["a north", "b in server-1", "x in server-1"]);
@@ -223,6 +223,10 @@ async fn a_use_names_the_pieces_that_it_put_in(ledger: Ledger) {
     let back = returns::open(&mut tx, &tenant(), &failed, harbinger_core::Duration::ZERO).await.unwrap().unwrap();
     returns::ship(&mut tx, &tenant(), &back.order_id, &named(&["b"]), at(7)).await.unwrap();
     assert_eq!(places(&mut tx).await, ["a north", "b on the way", "x in server-1"]);
-    forget_device(&mut tx, &tenant(), &device).await.unwrap();
-    assert_eq!(places(&mut tx).await, ["a north", "b on the way", "x gone"]);
+    // Another use of the same time has its own.
+    let twin = orders::PartUse { component: "disk2".parse().unwrap(), ..next_wanted };
+    let (_, twin) = orders::use_part(&mut tx, &tenant(), &twin).await.unwrap();
+    assert_eq!(put_in(&mut tx, &twin.use_id, &["a"]).await.0, Ok(()));
+    let after = named(&["a in server-1", "b on the way", "x in server-1", "y in server-1"]);
+    assert_eq!(put_in(&mut tx, &next.use_id, &["y"]).await, (Ok(()), after));
 }
