@@ -159,17 +159,6 @@ impl Rules {
         -(2.0 * gradient * value + (curvature + self.ridge) * value * value)
     }
 
-    /// What two children take off the loss together, doubled.
-    fn worth_of_both(&self, left: Packed, right: Packed, bounds: Bounds) -> f64 {
-        if bounds != Bounds::NONE {
-            return self.worth(left, bounds) + self.worth(right, bounds);
-        }
-        // Over one denominator: divisions are what the walk over bins costs.
-        let ((of_left, below_left), (of_right, below_right)) = (self.real(left), self.real(right));
-        let (below_left, below_right) = (below_left + self.ridge, below_right + self.ridge);
-        (of_left * of_left * below_right + of_right * of_right * below_left) / (below_left * below_right)
-    }
-
     /// The best cut of a leaf by one feature; of equally good ones the first.
     ///
     /// * `rows`: rows in the leaf; a child has the share of them that it has of the curvature.
@@ -196,10 +185,6 @@ impl Rules {
                 if bin == bins && (missing_left || missing == Packed::default()) {
                     break;
                 }
-                // A cut behind an empty bin is the one before it.
-                if sums == Packed::default() {
-                    continue;
-                }
                 left.add(sums);
                 let right = total.less(left);
                 if left.curvature() < least {
@@ -214,7 +199,7 @@ impl Rules {
                         continue;
                     }
                 }
-                let gain = self.worth_of_both(left, right, bounds) - whole;
+                let gain = self.worth(left, bounds) + self.worth(right, bounds) - whole;
                 if gain > best.map_or(0.0, |best| best.gain) {
                     best = Some(Cut { feature, bin: bin as u8, missing_left, gain, left, right });
                 }
