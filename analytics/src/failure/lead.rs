@@ -2,23 +2,22 @@
 
 use std::collections::BTreeMap;
 
-use harbinger_core::{
-    DepotId, Duration,
-    fleet::{Device, Fleet},
-};
+use harbinger_core::{DepotId, Duration, fleet::Fleet};
 
 /// Devices of a hundred that get their part within the time.
 const SERVED: usize = 90;
 
 /// The time in which a piece reaches the depots of nine of ten devices by the fastest lane to each; none where no lane leads
 /// anywhere: then parts are where devices are, or nobody knows the way.
-pub(super) fn part_lead_time<'a>(fleet: &Fleet, devices: impl Iterator<Item = &'a Device>) -> Duration {
+///
+/// * `serving`: the depot of each device.
+pub(super) fn part_lead_time<'a>(fleet: &Fleet, serving: impl Iterator<Item = &'a DepotId>) -> Duration {
     let mut fastest: BTreeMap<&DepotId, f64> = BTreeMap::new();
     for lane in fleet.lanes.iter().filter(|lane| lane.days.is_finite() && lane.days >= 0.0) {
         let days = fastest.entry(&lane.to).or_insert(f64::INFINITY);
         *days = days.min(lane.days);
     }
-    let mut days: Vec<f64> = devices.filter_map(|device| fastest.get(&device.depot).copied()).collect();
+    let mut days: Vec<f64> = serving.filter_map(|depot| fastest.get(depot).copied()).collect();
     days.sort_by(f64::total_cmp);
     let place = (days.len() * SERVED).div_ceil(100).saturating_sub(1);
     days.get(place).map_or(Duration::ZERO, |days| Duration::from_millis((days * 86_400_000.0).ceil() as i64))
@@ -38,7 +37,7 @@ pub(super) fn in_time(mut horizons: Vec<Duration>, lead: Duration) -> Vec<Durati
 
 #[cfg(test)]
 mod tests {
-    use harbinger_core::fleet::Lane;
+    use harbinger_core::fleet::{Device, Lane};
 
     use super::*;
     use crate::failure::tests::pump;
@@ -61,7 +60,7 @@ mod tests {
                 .map(|n| device(&format!("d{n}"), if n < near { "near" } else { "far" }))
                 .chain([device("elsewhere", "nowhere")])
                 .collect();
-            part_lead_time(&fleet, devices.iter())
+            part_lead_time(&fleet, devices.iter().map(|device| &device.depot))
         };
         assert_eq!(of(9, 1), Duration::from_hours(12));
         assert_eq!(of(8, 2), Duration::from_days(2));

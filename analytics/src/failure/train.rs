@@ -173,9 +173,10 @@ impl Outset {
         let families = members.into_iter().map(with_windows).collect();
         let fastest = fastest.unwrap_or(Duration::from_hours(1));
         let horizons = match (options.horizons.is_empty(), options.in_time) {
-            (true, true) => {
-                in_time(default_horizons(fastest), part_lead_time(fleet, subjects.iter().map(|subject| subject.device)))
-            }
+            (true, true) => in_time(
+                default_horizons(fastest),
+                part_lead_time(fleet, subjects.iter().map(|subject| subject.device.depot_at(options.until))),
+            ),
             (true, false) => default_horizons(fastest),
             (false, _) => options.horizons.clone(),
         };
@@ -260,7 +261,10 @@ impl FamilyJob<'_> {
             rule: self.options.alarm_rule,
             every: self.every,
             devices: self.subjects.len(),
-            lead: part_lead_time(self.fleet, self.members.iter().map(|&place| self.subjects[place].device)),
+            lead: part_lead_time(
+                self.fleet,
+                self.members.iter().map(|&place| self.subjects[place].device.depot_at(self.options.until)),
+            ),
             in_time: self.options.in_time,
         };
         let (threshold, quality) = choose_threshold(&held_out, &calibrations, choice);

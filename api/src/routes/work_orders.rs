@@ -37,7 +37,7 @@ struct WorkOrderView {
     /// With which part.
     #[schema(value_type = String)]
     part: PartId,
-    /// From the shelf of which depot: the one that served the device when it was planned.
+    /// From the shelf of which depot: the one that serves the device when it is due, as was known when it was planned.
     #[schema(value_type = String)]
     depot: DepotId,
     /// Pieces that it takes.

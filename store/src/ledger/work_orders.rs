@@ -64,7 +64,7 @@ pub struct WorkOrder {
     pub component: ComponentId,
     /// With which part.
     pub part: PartId,
-    /// From the shelf of which depot: the one that served the device when it was planned.
+    /// From the shelf of which depot: the one that serves the device when it is due, as was known when it was planned.
     pub depot: DepotId,
     /// Pieces that it takes.
     pub quantity: u32,
@@ -108,7 +108,7 @@ pub struct WorkOrderFilter {
 const COLUMNS: &str = "work_order_id, device, component, part, depot, quantity, due_at, state, reserved, alert_id, note, \
     opened_at, opened_by, done_at, cancelled_at";
 
-/// Plans a replacement and reserves what free pieces the device's depot has; `by` is whoever plans it.
+/// Plans a replacement and reserves what free pieces the depot has that will serve the device then; `by` is whoever plans it.
 ///
 /// # Errors
 /// [`Error::Conflict`] where the device or its component is not registered, or one is open already for it;
@@ -132,6 +132,7 @@ pub async fn open(
     let device_row: Device = needed(registry::get(connection, tenant, &[device.as_str()]).await)?;
     let slot: ComponentSlot =
         needed(registry::get(connection, tenant, &[device_row.model.as_str(), component.as_str()]).await)?;
+    let depot = device_row.depot_at((*due_at).max(at));
     let alert = standing_alert(connection, tenant, device, component).await?;
     let work_order_id = new_id("wko");
     sqlx::query(
@@ -143,7 +144,7 @@ pub async fn open(
     .bind(device.as_str())
     .bind(component.as_str())
     .bind(slot.part.as_str())
-    .bind(device_row.depot.as_str())
+    .bind(depot.as_str())
     .bind(i64::from(slot.quantity))
     .bind(due_at.millis())
     .bind(alert)
@@ -152,7 +153,7 @@ pub async fn open(
     .bind(by)
     .execute(&mut *connection)
     .await?;
-    share_out(connection, tenant, &slot.part, &device_row.depot).await?;
+    share_out(connection, tenant, &slot.part, depot).await?;
     get(connection, tenant, &work_order_id).await
 }
 

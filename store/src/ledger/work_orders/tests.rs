@@ -104,6 +104,14 @@ async fn one_is_open_a_slot_and_names_what_it_needs(ledger: Ledger) {
     let other = TenantId::parse("other").unwrap();
     assert!(matches!(get(&mut tx, &other, &order.work_order_id).await, Err(Error::NotFound { .. })));
     assert!(matches!(cancel(&mut tx, &other, &order.work_order_id, at(3)).await, Err(Error::NotFound { .. })));
+    // A device that will have moved by then is served by its next depot.
+    let moves = "UPDATE devices SET moves_to = 'south', moves_at = $1 WHERE device = 'd3'";
+    sqlx::query(moves).bind(at(7).millis()).execute(&mut *tx).await.unwrap();
+    for (due, at_depot) in [(6, "north"), (7, "south")] {
+        let order = plan(&mut tx, "d3", due).await;
+        assert_eq!(order.depot.as_str(), at_depot);
+        cancel(&mut tx, &tenant(), &order.work_order_id, at(1)).await.unwrap();
+    }
     plan(&mut tx, "d2", 5).await;
     let of_d1 = WorkOrderFilter { device: Some("d1".parse().unwrap()), ..WorkOrderFilter::default() };
     let listed = list(&mut tx, &tenant(), &of_d1, None, 10).await.unwrap();
